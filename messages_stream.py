@@ -1,0 +1,402 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["g4f>=8.8.0"]
+# ///
+"""Stream a chat answer to the terminal with g4f, whatever its providers do.
+
+$ python messages_stream.py
+Hello there!
+
+Final accumulated text: Hello there!
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+if __name__ == "__main__":  # before the other imports, which take a while: Ctrl-C shows no traceback even then
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import functools
+import re
+import sys
+import threading
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import g4f
+from g4f.client import AsyncClient, Client, create_custom_provider
+from g4f.errors import RetryProviderError
+from g4f.providers.response import ProviderInfo
+
+Messages = list[dict[str, str]]
+Write = Callable[[str], None]
+Ask = Callable[..., Awaitable[str]]
+
+VERSION = "1.0.0"
+QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
+DEFAULT_HINT = "Check the connection, name a provider with --provider, or a server of your own with --base-url."
+NAMED_HINT = "Check that it is running and knows the --model, or try another --provider or --base-url."
+# C0 except newline and tab, DEL, C1: without these characters no escape sequence reaches a terminal.
+CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+TRANSIENT = re.compile(r"(Response|Error) (429|5\d\d)\b")  # as g4f.requests.raise_for_status words them
+
+
+# --- The example ---
+
+
+def show(text: str) -> None:
+    """Print what the model said to stdout, at once; raise OSError or ValueError where that fails."""
+    if sys.stdout is None:
+        raise OSError("stdout is closed")
+    if sys.stdout.isatty():
+        text = text.translate(CONTROL)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+
+
+def sync_stream(question: str | Messages = QUESTION, model: str = "gpt-4", write: Write = show, **options: Any) -> str:
+    """Print the answer to a question as it arrives; return the finish reason, raise what g4f raises."""
+    reason = ""
+    client = Client()
+    stream = client.chat.completions.create(model=model, messages=to_messages(question), stream=True, **options)
+    for chunk in stream:
+        text, reason = read_chunk(chunk)
+        if text:
+            write(text)
+    return reason
+
+
+async def async_stream(
+    question: str | Messages = QUESTION, model: str = "gpt-4", write: Write = show, **options: Any
+) -> str:
+    """Print the answer to a question as it arrives; return the finish reason, raise what g4f raises."""
+    reason = ""
+    client = AsyncClient()
+    stream = client.chat.completions.create(model=model, messages=to_messages(question), stream=True, **options)
+    async for chunk in stream:
+        text, reason = read_chunk(chunk)
+        if text:
+            write(text)
+    return reason
+
+
+async def main(
+    message: str = "Say hello there!",
+    *,
+    model: str = "gpt-4",
+    provider: Any = None,
+    base_url: str | None = None,
+    system: str | None = None,
+    timeout: float = 60.0,
+    quiet: bool = False,
+    history: Messages | None = None,
+    stream: Ask = async_stream,
+) -> int | None:
+    """Print the answer to a message as it arrives, and once more when it ends; return None, or 1 after an error.
+
+    An error is printed to stderr, not raised. `timeout` is the longest silence allowed, in seconds. `quiet` prints the
+    answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
+    """
+    text = held = ""
+    turn = [{"role": "user", "content": message}]
+    messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
+
+    async def ask(put: Write, asked: list[str], ignored: list[str]) -> str:
+        return await stream(messages, model, put, **choose_provider(model, provider, base_url, put, asked, ignored))
+
+    try:
+        async for piece in answer(ask, model, timeout, named=bool(provider or base_url)):
+            text += piece
+            if quiet:  # newlines wait for more text, as only one may end the answer
+                piece = held + piece
+                piece, held = piece.rstrip("\n"), piece[len(piece.rstrip("\n")) :]
+            show(piece)
+        if history is not None:
+            history += [*turn, {"role": "assistant", "content": text}]
+        return None
+    except Exception as error:
+        return fail(error, text, NAMED_HINT if provider or base_url else DEFAULT_HINT)
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # already told
+            show(f"\n\nFinal accumulated text: {text}\n" if not quiet else "\n" if text else "")
+
+
+def to_messages(question: str | Messages) -> Messages:
+    """Return the messages of a question, always new ones: providers append to the list, and g4f trims it."""
+    return [{"role": "user", "content": question}] if isinstance(question, str) else [dict(each) for each in question]
+
+
+def read_chunk(chunk: Any) -> tuple[str, str]:
+    """Return the text in a chunk and the finish reason; most chunks have one of them or none."""
+    if not chunk.choices:
+        return "", ""
+    content = chunk.choices[0].delta.content
+    if isinstance(content, list):  # parts, as some servers send them
+        content = "".join(str(part.get("text") or "") for part in content)
+    return str(content or ""), chunk.choices[0].finish_reason or ""  # str(): links and images come as objects
+
+
+def choose_provider(
+    model: str, provider: Any, base_url: str | None, put: Write, asked: list[str], ignored: list[str]
+) -> dict[str, Any]:
+    """Return what tells g4f whom to ask; its default route skips the providers `ignored` and tells who is `asked`."""
+    if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
+        key = os.environ.get("OPENAI_API_KEY", "").strip() or None
+        return {"provider": create_custom_provider(base_url, key, models=[model], default_model=model)}
+    if provider or AsyncClient().chat.completions.provider:
+        return {"provider": provider}
+    from g4f.Provider import AnyProvider  # fetches a list of providers
+
+    class DefaultRoute(AnyProvider):  # type: ignore[misc]
+        @classmethod
+        async def create_async_generator(cls, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            async for chunk in super().create_async_generator(*args, **kwargs):
+                if isinstance(chunk, ProviderInfo):
+                    asked.append(chunk.name)
+                    put("")  # no text, but a sign of life
+                yield chunk
+
+    return {"provider": DefaultRoute, "ignored": ignored}
+
+
+async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIterator[str]:
+    """Yield an answer as it arrives; until there is text, pass over silent providers and ask a named one again."""
+    silent: list[str] = []
+    pauses = [1, 2] if named else []
+    while True:
+        asked, started = [model], False
+        try:
+            async for piece in watch(functools.partial(ask, asked=asked, ignored=[*silent]), asked, timeout):
+                started = True
+                yield piece
+            return
+        except Exception as error:
+            if started:
+                raise
+            if isinstance(error, TimeoutError) and asked[-1] not in (model, *silent):
+                tell(f"{error}; trying the next")
+                silent.append(asked[-1])
+            elif silent:
+                raise RuntimeError(f"no text from {', '.join(silent)}, nor from others: {describe(error)}") from error
+            elif pauses and TRANSIENT.match(str(error)):
+                tell(f"{describe(error)}; trying again in {pauses[0]} s")
+                await asyncio.sleep(pauses.pop(0))
+            else:
+                raise
+
+
+async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeout: float) -> AsyncIterator[str]:
+    """Yield what `ask` writes; raise what it raises, and TimeoutError after `timeout` seconds without anything.
+
+    It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
+    """
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    inbox: collections.deque[str] = collections.deque()
+    cancel: Callable[[], object] = bool
+    ending: tuple[str, BaseException | None] | None = None
+    last = ""
+
+    def put(piece: str) -> None:
+        inbox.append(piece)
+        if len(inbox) == 1:  # pieces that come in a burst are handed over together
+            with contextlib.suppress(RuntimeError):  # nobody waits for them any more
+                loop.call_soon_threadsafe(ready.set)
+
+    async def work() -> None:
+        nonlocal cancel, ending
+        worker, task = asyncio.get_running_loop(), asyncio.current_task()
+        cancel = lambda: task and worker.call_soon_threadsafe(task.cancel)  # noqa: E731
+        try:
+            ending = await ask(put), None
+        except BaseException as error:
+            ending = "", error
+        put("")
+
+    threading.Thread(target=asyncio.run, args=(work(),), daemon=True).start()
+    try:
+        while not ending or inbox:
+            with waiting("" if last else f"Waiting for {asked[-1]} ..."):
+                await asyncio.wait_for(ready.wait(), timeout)
+            ready.clear()
+            text = ""
+            while inbox:
+                text += inbox.popleft()
+            if text:
+                last = text
+                yield text
+    except asyncio.TimeoutError:  # not the built-in one on Python 3.10
+        raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds") from None
+    finally:
+        with contextlib.suppress(RuntimeError):  # it has ended
+            cancel()
+    reason, error = ending
+    if error and not (last and getattr(error, "filename", None)):  # g4f could not log its token counts: no loss
+        raise error
+    if not last:
+        raise RuntimeError(f"the model sent no text (finish reason: {reason})")
+    if reason in ("length", "content_filter"):
+        tell(f"The answer was cut short (finish reason: {reason}).", after=last)
+
+
+@contextlib.contextmanager
+def waiting(notice: str) -> Iterator[None]:
+    """Show a notice on stderr meanwhile, if that is a terminal, and leave no trace of it."""
+    if not notice or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    print(notice[:width], end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r" + " " * width, end="\r", file=sys.stderr, flush=True)
+
+
+def tell(line: str, after: str = "") -> None:
+    """Print a line to stderr; on a terminal it does not go on where the text `after` ended."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            unfinished = sys.stderr.isatty() and after and not after.endswith("\n")
+            print("\n" + line if unfinished else line, file=sys.stderr, flush=True)
+
+
+def fail(error: Exception, after: str = "", hint: str = "") -> int:
+    """Print what went wrong to stderr, and what to try; return the exit status."""
+    if not isinstance(error, BrokenPipeError):  # nobody reads any more, as after `| head -1`
+        tell(f"Error occurred: {describe(error)}", after)
+        if hint and type(error) is not OSError:  # stdout's own trouble, such as a full disk
+            tell(hint)
+    return 1
+
+
+def describe(error: Exception) -> str:
+    """Return the cause of an error in one line, or one for each of several providers that failed."""
+    cause = getattr(error.args[0], "reason", error) if error.args else error  # requests wraps it twice
+    lines = [str(cause)]
+    if isinstance(error, RetryProviderError):
+        lines = re.split(r"\n(?=\w+: \w+: )", lines[0])
+    text = "\n  ".join(clean(line) for line in lines)
+    if isinstance(error, (AttributeError, LookupError, NameError, TypeError)):
+        return f"g4f could not read the answer ({type(error).__name__}: {text})"
+    return text if " " in text else f"{type(error).__name__}: {text}"
+
+
+def clean(text: str) -> str:
+    """Return text in one line of 300 characters at most, without markup, control characters or keys."""
+    text = " ".join(re.sub(r"<[^<>]*>", " ", text).split()).translate(CONTROL)
+    for name, value in os.environ.items():
+        if name.endswith("_API_KEY") and len(value) > 7:
+            text = text.replace(value.strip(), "***")
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+# --- The command line ---
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Return the options; print usage and raise SystemExit where they are wrong."""
+    parser = argparse.ArgumentParser(description="Stream a chat answer to the terminal with g4f.", allow_abbrev=False)
+    route, mode = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    add = parser.add_argument
+    add("message", nargs="*", help="words of the message; - stands for all of standard input")
+    add("-m", "--model", metavar="NAME", default="gpt-4", help="default: gpt-4")
+    route.add_argument("-p", "--provider", metavar="NAME", help="a g4f provider; default: those that need no key")
+    route.add_argument("--base-url", metavar="URL", type=url, help="an OpenAI-compatible server; key: $OPENAI_API_KEY")
+    add("-s", "--system", metavar="TEXT", help="a system message before the user's")
+    add("-t", "--timeout", metavar="SECONDS", type=seconds, default=60.0, help="the longest silence; default: 60")
+    add("-q", "--quiet", action="store_true", help="print the answer alone, ending in one newline")
+    mode.add_argument("-c", "--chat", action="store_true", help="hold a conversation, each line of input a turn")
+    mode.add_argument("--compare", action="store_true", help="print one answer streamed synchronously, one not")
+    add("--version", action="version", version=f"messages_stream {VERSION} (g4f {g4f.__version__})")
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # parse_intermixed_args() overlooks it
+    options = parser.parse_intermixed_args(arguments[:end])
+    words = [read_stdin() if word == "-" else word for word in options.message + arguments[end + 1 :]]
+    default = QUESTION if options.compare else "" if options.chat else "Say hello there!"
+    options.message = " ".join(words).encode("utf-8", "replace").decode() if words else default
+    if words and not options.message.strip():
+        parser.error("the message is empty")
+    return options
+
+
+def url(text: str) -> str:
+    """Return an http URL, or raise ArgumentTypeError, which does not repeat a password in it."""
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(text)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.split() == [text]:
+            return text
+    raise argparse.ArgumentTypeError("not a URL like http://127.0.0.1:8080/v1")
+
+
+def seconds(text: str) -> float:
+    """Return a positive number, or raise ArgumentTypeError."""
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise argparse.ArgumentTypeError("not a positive number of seconds")
+
+
+def read_stdin() -> str:
+    """Return all of standard input, whatever bytes it has."""
+    return sys.stdin.buffer.read().decode("utf-8", "replace") if sys.stdin else ""
+
+
+async def compare(quiet: bool, **options: Any) -> int | None:
+    """Print the answers of both streams under headings; return None, or 1 after an error."""
+    show("Synchronous Stream:\n")
+    status = await main(**options, quiet=True, stream=functools.partial(asyncio.to_thread, sync_stream))
+    show("\nAsynchronous Stream:\n")
+    return await main(**options, quiet=True, stream=async_stream) or status
+
+
+def chat(message: str, quiet: bool, **options: Any) -> int:
+    """Answer a message and then each line of stdin, with what was said before in mind; return the exit status."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - gives input() line editing and recall
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+    interactive, history, status = sys.stdin.isatty(), [], 0  # type: bool, Messages, int
+    if interactive:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while message.strip() != "exit":
+            if message.strip():
+                with contextlib.suppress(KeyboardInterrupt):  # ends the answer; at the prompt, the conversation
+                    status |= asyncio.run(main(message, **options, quiet=True, history=history)) or 0
+            message = input("> " if interactive else "")
+    except (EOFError, KeyboardInterrupt):
+        if interactive:
+            tell("")
+    return 0 if interactive else status
+
+
+def run(arguments: list[str]) -> int:
+    """Do what the command line says; return the exit status."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))
+    try:
+        options = vars(parse_arguments(arguments))
+        chatting, comparing = options.pop("chat"), options.pop("compare")
+        if chatting:
+            return chat(**options)
+        return asyncio.run(compare(**options) if comparing else main(**options)) or 0
+    except SystemExit as error:  # wrong usage, --help, Ctrl-C
+        return int(error.code or 0)
+    except Exception as error:
+        return fail(error)
+
+
+if __name__ == "__main__":
+    status = run(sys.argv[1:])
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except (OSError, ValueError):
+        status = status or 1
+    os._exit(status)  # a thread of g4f's may hang in a name look-up, and would hold up a normal exit

@@ -1,0 +1,31 @@
+"""What all tests share: an environment without keys, proxies or a home of its own, and the servers."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from loopback import Server, serving
+
+# g4f reads these when it is imported, so they must stand before any test is.
+_home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+atexit.register(_home.cleanup)
+for _name in [*os.environ]:
+    if _name.upper().endswith(("_API_KEY", "_PROXY")) or _name.startswith("G4F_"):
+        del os.environ[_name]
+os.environ.update(HOME=_home.name, USERPROFILE=_home.name, G4F_CONFIG_DIR=os.path.join(_home.name, "g4f"))
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start loopback servers that end with the test: `serve(script, …)`, as `loopback.serving` takes them."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *scripts, **options: stack.enter_context(serving(*scripts, **options))
