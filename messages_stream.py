@@ -12,29 +12,36 @@ Final accumulated text: Hello there!
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
-if __name__ == "__main__":  # before the other imports, which take a while: Ctrl-C shows no traceback even then
-    for signum in (signal.SIGINT, signal.SIGTERM):
+if __name__ == "__main__":  # before the other imports, as those take a while
+    gc.disable()  # a tenth less until the first byte, and no loss in a process that ends soon
+    for signum in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C shows no traceback even then
         signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
+    if os.path.expanduser("~") == "~" and "G4F_CONFIG_DIR" not in os.environ:
+        raise SystemExit("Error occurred: there is no home directory.\nSet G4F_CONFIG_DIR to a folder for g4f's files.")
 
 import argparse
 import asyncio
 import collections
 import contextlib
 import functools
+import json
+import logging
 import re
 import sys
 import threading
 import urllib.parse
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import g4f
 from g4f.client import AsyncClient, Client, create_custom_provider
 from g4f.errors import RetryProviderError
-from g4f.providers.response import ProviderInfo
+from g4f.providers.response import FinishReason, ProviderInfo
 
 Messages = list[dict[str, str]]
 Write = Callable[[str], None]
@@ -42,11 +49,15 @@ Ask = Callable[..., Awaitable[str]]
 
 VERSION = "1.0.0"
 QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
+REGISTRY = "g4f's list of providers"
 DEFAULT_HINT = "Check the connection, name a provider with --provider, or a server of your own with --base-url."
 NAMED_HINT = "Check that it is running and knows the --model, or try another --provider or --base-url."
 # C0 except newline and tab, DEL, C1: without these characters no escape sequence reaches a terminal.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-TRANSIENT = re.compile(r"(Response|Error) (429|5\d\d)\b")  # as g4f.requests.raise_for_status words them
+TRANSIENT = re.compile(r"(Error: )?(Response|Error) (429|5\d\d)\b")  # as g4f.requests.raise_for_status words them
+
+
+unfinished = False  # whether the cursor stands behind text on a terminal
 
 
 # --- The example ---
@@ -54,10 +65,12 @@ TRANSIENT = re.compile(r"(Response|Error) (429|5\d\d)\b")  # as g4f.requests.rai
 
 def show(text: str) -> None:
     """Print what the model said to stdout, at once; raise OSError or ValueError where that fails."""
+    global unfinished
     if sys.stdout is None:
         raise OSError("stdout is closed")
     if sys.stdout.isatty():
         text = text.translate(CONTROL)
+        unfinished = not text.endswith("\n") if text else unfinished
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 
@@ -110,23 +123,29 @@ async def main(
     messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
 
     async def ask(put: Write, asked: list[str], ignored: list[str]) -> str:
-        return await stream(messages, model, put, **choose_provider(model, provider, base_url, put, asked, ignored))
+        return await stream(
+            messages, model, put, **choose_provider(messages, model, provider, base_url, put, asked, ignored)
+        )
 
     try:
-        async for piece in answer(ask, model, timeout, named=bool(provider or base_url)):
-            text += piece
-            if quiet:  # newlines wait for more text, as only one may end the answer
-                piece = held + piece
-                piece, held = piece.rstrip("\n"), piece[len(piece.rstrip("\n")) :]
-            show(piece)
+        try:
+            async for piece in answer(ask, model, timeout, named=bool(provider or base_url)):
+                text += piece
+                if quiet:  # newlines wait for more text, as only one may end the answer
+                    piece = held + piece
+                    piece, held = piece.rstrip("\n"), piece[len(piece.rstrip("\n")) :]
+                show(piece)
+        finally:
+            if quiet and text:
+                show("\n")
         if history is not None:
             history += [*turn, {"role": "assistant", "content": text}]
         return None
     except Exception as error:
-        return fail(error, text, NAMED_HINT if provider or base_url else DEFAULT_HINT)
+        return fail(error, NAMED_HINT if provider or base_url else DEFAULT_HINT)
     finally:
         with contextlib.suppress(OSError, ValueError):  # already told
-            show(f"\n\nFinal accumulated text: {text}\n" if not quiet else "\n" if text else "")
+            show("" if quiet else f"\n\nFinal accumulated text: {text}\n")
 
 
 def to_messages(question: str | Messages) -> Messages:
@@ -140,31 +159,47 @@ def read_chunk(chunk: Any) -> tuple[str, str]:
         return "", ""
     content = chunk.choices[0].delta.content
     if isinstance(content, list):  # parts, as some servers send them
-        content = "".join(str(part.get("text") or "") for part in content)
+        content = "".join(part if isinstance(part, str) else str(part.get("text") or "") for part in content)
     return str(content or ""), chunk.choices[0].finish_reason or ""  # str(): links and images come as objects
 
 
 def choose_provider(
-    model: str, provider: Any, base_url: str | None, put: Write, asked: list[str], ignored: list[str]
+    messages: Messages,
+    model: str,
+    provider: Any,
+    base_url: str | None,
+    put: Write,
+    asked: list[str],
+    ignored: list[str],
 ) -> dict[str, Any]:
     """Return what tells g4f whom to ask; its default route skips the providers `ignored` and tells who is `asked`."""
     if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
         key = os.environ.get("OPENAI_API_KEY", "").strip() or None
-        return {"provider": create_custom_provider(base_url, key, models=[model], default_model=model)}
-    if provider or AsyncClient().chat.completions.provider:
+        base = create_custom_provider(base_url, key, models=[model], default_model=model)
+    elif provider or AsyncClient().chat.completions.provider:
         return {"provider": provider}
-    from g4f.Provider import AnyProvider  # fetches a list of providers
+    else:
+        asked.append(REGISTRY)
+        try:
+            from g4f.providers.any_provider import AnyProvider  # fetches it
+        except Exception as error:
+            raise RuntimeError(f"{REGISTRY} could not be read ({describe(error)})") from error
+        asked.pop()
+        base = AnyProvider
 
-    class DefaultRoute(AnyProvider):  # type: ignore[misc]
+    class Route(base):  # type: ignore[misc, valid-type]
         @classmethod
         async def create_async_generator(cls, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+            kwargs["messages"] = to_messages(messages)  # g4f has dropped what was said before, and white space
             async for chunk in super().create_async_generator(*args, **kwargs):
-                if isinstance(chunk, ProviderInfo):
+                if isinstance(chunk, ProviderInfo) and not base_url:
                     asked.append(chunk.name)
                     put("")  # no text, but a sign of life
                 yield chunk
+                if isinstance(chunk, FinishReason) and base_url:
+                    return  # g4f would wait for the server to close the connection
 
-    return {"provider": DefaultRoute, "ignored": ignored}
+    return {"provider": Route, "ignored": ignored}
 
 
 async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIterator[str]:
@@ -181,11 +216,11 @@ async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIter
         except Exception as error:
             if started:
                 raise
-            if isinstance(error, TimeoutError) and asked[-1] not in (model, *silent):
+            if isinstance(error, TimeoutError) and asked[-1] not in (model, REGISTRY, *silent):
                 tell(f"{error}; trying the next")
                 silent.append(asked[-1])
             elif silent:
-                raise RuntimeError(f"no text from {', '.join(silent)}, nor from others: {describe(error)}") from error
+                raise RetryProviderError(f"no text from {', '.join(silent)}; then: {error}") from error
             elif pauses and TRANSIENT.match(str(error)):
                 tell(f"{describe(error)}; trying again in {pauses[0]} s")
                 await asyncio.sleep(pauses.pop(0))
@@ -201,7 +236,7 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     inbox: collections.deque[str] = collections.deque()
     cancel: Callable[[], object] = bool
-    ending: tuple[str, BaseException | None] | None = None
+    ending: tuple[str, Exception | None] | None = None
     last = ""
 
     def put(piece: str) -> None:
@@ -216,11 +251,14 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
         cancel = lambda: task and worker.call_soon_threadsafe(task.cancel)  # noqa: E731
         try:
             ending = await ask(put), None
-        except BaseException as error:
-            ending = "", error
+        except BrokenPipeError as error:  # not stdout's
+            ending = "", ConnectionError(str(error))
+        except BaseException as error:  # SystemExit and the like are a provider's failure too
+            ending = "", error if isinstance(error, Exception) else RuntimeError(f"g4f gave up: {error!r}")
         put("")
 
-    threading.Thread(target=asyncio.run, args=(work(),), daemon=True).start()
+    thread = threading.Thread(target=asyncio.run, args=(work(),), daemon=True)
+    thread.start()
     try:
         while not ending or inbox:
             with waiting("" if last else f"Waiting for {asked[-1]} ..."):
@@ -237,13 +275,14 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
     finally:
         with contextlib.suppress(RuntimeError):  # it has ended
             cancel()
+        thread.join(0.5)  # it closes its connection; if it hangs, it is left behind
     reason, error = ending
     if error and not (last and getattr(error, "filename", None)):  # g4f could not log its token counts: no loss
         raise error
     if not last:
         raise RuntimeError(f"the model sent no text (finish reason: {reason})")
     if reason in ("length", "content_filter"):
-        tell(f"The answer was cut short (finish reason: {reason}).", after=last)
+        tell(f"The answer was cut short (finish reason: {reason}).")
 
 
 @contextlib.contextmanager
@@ -253,49 +292,53 @@ def waiting(notice: str) -> Iterator[None]:
         yield
         return
     width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    print(notice[:width], end="", file=sys.stderr, flush=True)
+    notice = " ".join(notice.encode("ascii", "replace").decode().split())[:width]  # others may be wider
     try:
+        print(notice, end="", file=sys.stderr, flush=True)
         yield
     finally:
         print("\r" + " " * width, end="\r", file=sys.stderr, flush=True)
 
 
-def tell(line: str, after: str = "") -> None:
-    """Print a line to stderr; on a terminal it does not go on where the text `after` ended."""
+def tell(line: str) -> None:
+    """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
-            unfinished = sys.stderr.isatty() and after and not after.endswith("\n")
-            print("\n" + line if unfinished else line, file=sys.stderr, flush=True)
+            print("\n" + line if unfinished and sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
-def fail(error: Exception, after: str = "", hint: str = "") -> int:
+def fail(error: Exception, hint: str = "") -> int:
     """Print what went wrong to stderr, and what to try; return the exit status."""
-    if not isinstance(error, BrokenPipeError):  # nobody reads any more, as after `| head -1`
-        tell(f"Error occurred: {describe(error)}", after)
-        if hint and type(error) is not OSError:  # stdout's own trouble, such as a full disk
-            tell(hint)
+    if isinstance(error, BrokenPipeError):  # nobody reads any more, as after `| head -1`
+        sys.stdout = None
+        return 1
+    tell(f"Error occurred: {describe(error)}")
+    if hint and type(error) is not OSError:  # stdout's own trouble, such as a full disk
+        tell(hint)
     return 1
 
 
 def describe(error: Exception) -> str:
     """Return the cause of an error in one line, or one for each of several providers that failed."""
     cause = getattr(error.args[0], "reason", error) if error.args else error  # requests wraps it twice
-    lines = [str(cause)]
+    lines = [str(cause).removeprefix("Error: ")]
     if isinstance(error, RetryProviderError):
         lines = re.split(r"\n(?=\w+: \w+: )", lines[0])
-    text = "\n  ".join(clean(line) for line in lines)
-    if isinstance(error, (AttributeError, LookupError, NameError, TypeError)):
-        return f"g4f could not read the answer ({type(error).__name__}: {text})"
-    return text if " " in text else f"{type(error).__name__}: {text}"
+    text = "\n  ".join(clean(line, 150 if lines[1:] else 300) for line in lines)
+    named = f"{type(error).__name__}: {text}"
+    if isinstance(error, (AttributeError, LookupError, NameError, TypeError, json.JSONDecodeError, UnicodeError)):
+        return f"g4f could not read the answer ({named})"
+    return text if " " in text and text[0].isalpha() else named
 
 
-def clean(text: str) -> str:
-    """Return text in one line of 300 characters at most, without markup, control characters or keys."""
-    text = " ".join(re.sub(r"<[^<>]*>", " ", text).split()).translate(CONTROL)
+def clean(text: str, length: int) -> str:
+    """Return text in one line of a length, without markup, control characters or keys."""
+    text = re.sub(r"<[/!]?[a-zA-Z][\w-]*(\s[^<>]*)?/?>", " ", text)
+    text = " ".join(text.split()).translate(CONTROL)
     for name, value in os.environ.items():
         if name.endswith("_API_KEY") and len(value) > 7:
             text = text.replace(value.strip(), "***")
-    return text if len(text) <= 300 else text[:297] + "..."
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 # --- The command line ---
@@ -318,7 +361,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--version", action="version", version=f"messages_stream {VERSION} (g4f {g4f.__version__})")
     end = arguments.index("--") if "--" in arguments else len(arguments)  # parse_intermixed_args() overlooks it
     options = parser.parse_intermixed_args(arguments[:end])
-    words = [read_stdin() if word == "-" else word for word in options.message + arguments[end + 1 :]]
+    words = [
+        sys.stdin.buffer.read().decode("utf-8", "replace") if word == "-" else word
+        for word in options.message + arguments[end + 1 :]
+    ]
     default = QUESTION if options.compare else "" if options.chat else "Say hello there!"
     options.message = " ".join(words).encode("utf-8", "replace").decode() if words else default
     if words and not options.message.strip():
@@ -343,15 +389,12 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError("not a positive number of seconds")
 
 
-def read_stdin() -> str:
-    """Return all of standard input, whatever bytes it has."""
-    return sys.stdin.buffer.read().decode("utf-8", "replace") if sys.stdin else ""
-
-
 async def compare(quiet: bool, **options: Any) -> int | None:
     """Print the answers of both streams under headings; return None, or 1 after an error."""
     show("Synchronous Stream:\n")
     status = await main(**options, quiet=True, stream=functools.partial(asyncio.to_thread, sync_stream))
+    if sys.stdout is None:  # the reader has gone
+        return status
     show("\nAsynchronous Stream:\n")
     return await main(**options, quiet=True, stream=async_stream) or status
 
@@ -359,8 +402,10 @@ async def compare(quiet: bool, **options: Any) -> int | None:
 def chat(message: str, quiet: bool, **options: Any) -> int:
     """Answer a message and then each line of stdin, with what was said before in mind; return the exit status."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - gives input() line editing and recall
-    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+        import readline  # line editing and recall for input()
+
+        readline.parse_and_bind("set enable-bracketed-paste on")  # several lines pasted are one turn
+    sys.stdin.reconfigure(errors="replace", newline=None)  # type: ignore[union-attr]
     interactive, history, status = sys.stdin.isatty(), [], 0  # type: bool, Messages, int
     if interactive:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -369,7 +414,13 @@ def chat(message: str, quiet: bool, **options: Any) -> int:
             if message.strip():
                 with contextlib.suppress(KeyboardInterrupt):  # ends the answer; at the prompt, the conversation
                     status |= asyncio.run(main(message, **options, quiet=True, history=history)) or 0
-            message = input("> " if interactive else "")
+                # In a thread, as Ctrl-C would be lost in a finalizer.
+                threading.Thread(target=gc.collect, daemon=True).start()
+            if sys.stdout is None:
+                break
+            if interactive and not sys.stdout.isatty():  # where input() would print the prompt
+                print("> ", end="", file=sys.stderr, flush=True)
+            message = input("> " if interactive and sys.stdout.isatty() else "")
     except (EOFError, KeyboardInterrupt):
         if interactive:
             tell("")
@@ -378,11 +429,17 @@ def chat(message: str, quiet: bool, **options: Any) -> int:
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))
+    sys.stdin, sys.stderr = sys.stdin or open(os.devnull), sys.stderr or open(os.devnull, "w")
+    # What others leave on stderr, about connections and threads that were given up, helps nobody.
+    warnings.simplefilter("ignore")
+    logging.disable()
+    sys.unraisablehook = lambda args: None
+    threading.excepthook = lambda args: None
     try:
         options = vars(parse_arguments(arguments))
         chatting, comparing = options.pop("chat"), options.pop("compare")
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))
         if chatting:
             return chat(**options)
         return asyncio.run(compare(**options) if comparing else main(**options)) or 0

@@ -89,6 +89,7 @@ class Server:
 
     def _serve(self, connection: socket.socket, script: Iterable[Step] | bytes) -> None:
         with contextlib.suppress(OSError), connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a packet a step
             if self.greet:
                 request = read_request(connection)
                 self.requests.append(request)

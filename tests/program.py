@@ -13,10 +13,13 @@ COMMAND = [sys.executable, str(PATH)]
 LIMIT = 60  # seconds until a test gives up on a process
 
 
-def start(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: str, env: dict[str, str] | None = None, command: list[str] = COMMAND, **options: Any
+) -> subprocess.Popen[bytes]:
     """Start the program with pipes for its three streams; use it in a `with` block."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([*COMMAND, *arguments], env={**os.environ, **(env or {})}, **{**streams, **options})
+    env = {**os.environ, "PYTHONUNBUFFERED": "", **(env or {})}  # buffered as usual, whatever the tests run in
+    return subprocess.Popen([*command, *arguments], env=env, **{**streams, **options})
 
 
 def run(*arguments: str, input: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:

@@ -1,0 +1,124 @@
+"""Run the program in a real pseudo-terminal, type as a person does, and look at the screen that person sees."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyte
+
+from program import COMMAND, LIMIT
+
+CTRL_C, CTRL_D, ENTER, ESCAPE, UP = "\x03", "\x04", "\r", "\x1b", "\x1b[A"
+# Opened by a process without one, a terminal becomes the controlling terminal, which turns Ctrl-C into a signal.
+TAKE_TERMINAL = ["sh", "-c", ': <"$0"; exec "$@"']
+
+
+class Terminal:
+    """A terminal with the program in it; a stream passed to `Popen`, such as `stdout=PIPE`, is not the terminal."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        lines: int = 60,
+        command: list[str] = COMMAND,
+        env: dict[str, str] | None = None,
+        **streams: Any,
+    ) -> None:
+        self.screen = pyte.Screen(columns or 80, lines)  # no columns: a terminal that does not tell its size
+        self.emulator = pyte.ByteStream(self.screen)
+        self.received = bytearray()  # all the bytes that reached the terminal
+        self.ended = False
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environment |= {"TERM": "xterm", "INPUTRC": os.devnull, "PYTHONUTF8": "1", **(env or {})}
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            [*TAKE_TERMINAL, os.ttyname(slave), *command, *arguments],
+            env=environment,
+            start_new_session=True,
+            **{**dict.fromkeys(("stdin", "stdout", "stderr"), slave), **streams},
+        )
+        os.close(slave)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.master)
+
+    @staticmethod
+    def show(output: str, columns: int) -> str:
+        """Return what is on a screen after some output."""
+        screen = pyte.Screen(columns or 80, 60)
+        pyte.Stream(screen).feed(output.replace("\n", "\r\n"))
+        return "\n".join(line.rstrip() for line in screen.display).rstrip("\n")
+
+    @property
+    def text(self) -> str:
+        """What is on the screen, without the blanks at the ends of the lines."""
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n")
+
+    @property
+    def settings(self) -> list[Any]:
+        """What `stty` shows, such as whether keys are echoed."""
+        return termios.tcgetattr(self.master)
+
+    @property
+    def line(self) -> str:
+        """What is before the cursor in its line."""
+        return self.screen.display[self.screen.cursor.y][: self.screen.cursor.x]
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def paste(self, text: str) -> None:
+        """Paste as a terminal does: in brackets where the program has asked for them, and with Enter for newlines."""
+        text = text.replace("\n", ENTER)
+        self.type(f"\x1b[200~{text}\x1b[201~" if 2004 << 5 in self.screen.mode else text)
+
+    def wait_for(self, seen: str | Callable[[], bool]) -> None:
+        """Wait until a text is on the screen, or for anything else that is true then."""
+        deadline = time.monotonic() + LIMIT
+        while not (seen in self.text if isinstance(seen, str) else seen()):
+            assert not self.ended and time.monotonic() < deadline, f"no {seen!r} on the screen:\n{self.text}"
+            self._read()
+
+    def wait_for_prompt(self) -> None:
+        self.wait_for(lambda: self.line == "> ")
+
+    def enter(self, line: str) -> None:
+        """Type a line at the prompt and see it taken."""
+        self.wait_for_prompt()
+        row = self.screen.cursor.y
+        self.type(line + ENTER)
+        self.wait_for(lambda: self.screen.cursor.y > row)
+
+    def wait_for_end(self) -> int:
+        """Wait until nothing has the terminal open; return the exit status."""
+        deadline = time.monotonic() + LIMIT
+        while not self.ended:
+            assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
+            self._read()
+        return self.process.wait(LIMIT)
+
+    def _read(self) -> None:
+        if select.select([self.master], [], [], 0.05)[0]:  # not longer: a test may wait for something else
+            try:
+                more = os.read(self.master, 65536)
+            except OSError:  # as Linux words the end
+                more = b""
+            self.ended = not more
+            self.received += more
+            self.emulator.feed(more)

@@ -1,0 +1,601 @@
+"""The user's side: signals, pipes, encodings, closed streams and a real terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import IO, Any
+
+import pytest
+
+from loopback import HANG, SSE, Server, Step, answer, delta, finish, reply, serving
+from program import COMMAND, LIMIT, PATH, run, start
+
+pty = pytest.importorskip("pty")
+from terminal import CTRL_C, Terminal  # noqa: E402
+
+Process = subprocess.Popen[bytes]
+SIGNALS = [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM")]
+HINT = "Check that it is running and knows the --model, or try another --provider or --base-url.\n"
+HELLO = delta("Hel") + delta("lo")
+DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
+SLOW = pytest.mark.slow
+PROC = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+
+
+def final(text: str) -> str:
+    return f"{text}\n\nFinal accumulated text: {text}\n"
+
+
+def read_until(stream: IO[bytes] | None, text: bytes) -> bytes:
+    """Read an unbuffered stream until a text has come."""
+    assert stream
+    received = bytearray()
+    while text not in received:
+        more = stream.read(65536)
+        assert more, f"{text!r} is not in {received!r}"
+        received += more
+    return bytes(received)
+
+
+def end(process: Process) -> tuple[str, str]:
+    """Wait for a process to end soon; return what it still printed."""
+    since = time.monotonic()
+    out, err = process.communicate(timeout=LIMIT)
+    assert time.monotonic() - since < 5
+    return out.decode(), err.decode()
+
+
+# --- Signals ---
+
+
+class Endless:
+    """An answer without an end."""
+
+    def __iter__(self) -> Iterator[Step]:
+        yield SSE
+        for number in range(10**9):
+            yield delta(f"{number} ")
+            time.sleep(0.01)
+
+
+def asked(process: Process, server: Server) -> bytes:
+    server.arrived.get(timeout=LIMIT)
+    return b""
+
+
+def said(text: bytes) -> Callable[[Process, Server], bytes]:
+    return lambda process, server: read_until(process.stdout, text)
+
+
+def told(text: bytes) -> Callable[[Process, Server], bytes]:
+    return lambda process, server: read_until(process.stderr, text) and b""
+
+
+STAGES = [
+    pytest.param([HANG], asked, "", id="waiting for the headers"),
+    pytest.param([SSE, delta(""), HANG], asked, "", id="waiting for the first text"),
+    pytest.param([SSE, HELLO, HANG], said(b"Hello"), "Hello", id="in the answer"),
+    pytest.param(Endless(), said(b"7 "), r"(\d+ )+", id="in a busy answer"),
+    pytest.param([SSE, HELLO, b"data: ", HANG], said(b"Hello"), "Hello", id="in the middle of an event"),
+    pytest.param(DOWN, told(b"again in 1 s\n"), "", id="in the pause before the second try"),
+    pytest.param(DOWN, told(b"again in 2 s\n"), "", id="in the pause before the third try"),
+]
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize(("script", "ready", "text"), STAGES)
+def test_a_signal_ends_the_program_and_loses_no_text(
+    script: Iterable[Step] | bytes,
+    ready: Callable[[Process, Server], bytes],
+    text: str,
+    signum: int,
+    serve: Callable[..., Server],
+) -> None:
+    server = serve(script)
+    with start("--base-url", server.url, bufsize=0) as process:
+        out = ready(process, server).decode()
+        process.send_signal(signum)
+        rest, err = end(process)
+    assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", out + rest)
+    assert (err, process.returncode) == ("", 128 + signum)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("text", ["Hello", "Hello\n\n", ""])
+def test_a_signal_in_quiet_mode_leaves_the_text_and_one_newline(
+    text: str, signum: int, serve: Callable[..., Server]
+) -> None:
+    server = serve([SSE, delta(text), HANG])
+    with start("--base-url", server.url, "-q", bufsize=0) as process:
+        out = (said if text else lambda _: asked)(text.strip().encode())(process, server).decode()
+        process.send_signal(signum)
+        rest, err = end(process)
+    assert (out + rest, err, process.returncode) == (text.strip() + "\n" * bool(text), "", 128 + signum)
+
+
+@contextlib.contextmanager
+def not_accepting() -> Iterator[int]:
+    """Listen on a port to which connections hang."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):  # more than the queue holds
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def connecting(port: int) -> int:
+    """Count the connections to a port that are not made yet."""
+    return Path("/proc/net/tcp").read_text().count(f":{port:04X} 02 ")  # SYN_SENT
+
+
+@PROC
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_ends_the_program_while_it_connects(signum: int) -> None:
+    with not_accepting() as port:
+        before = connecting(port)
+        with start("--base-url", f"http://127.0.0.1:{port}/v1") as process:
+            while connecting(port) == before:
+                assert process.poll() is None
+            process.send_signal(signum)
+            assert (*end(process), process.returncode) == (final(""), "", 128 + signum)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize(
+    "module", ["g4f.errors", *(pytest.param(each, marks=SLOW) for each in ("aiohttp", "requests", "g4f.client"))]
+)
+def test_a_signal_ends_the_program_while_it_imports_g4f(module: str, signum: int) -> None:
+    with start(env={"PYTHONPROFILEIMPORTTIME": "1"}, bufsize=0) as process:
+        told = read_until(process.stderr, f" {module}\n".encode()).decode()
+        process.send_signal(signum)
+        out, err = end(process)
+    assert not [line for line in (told + err).splitlines() if not line.startswith("import time:")]
+    assert (out, process.returncode) == ("", 128 + signum)
+
+
+@PROC
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_signal_ends_the_program_at_any_moment(seed: int, signum: int, serve: Callable[..., Server]) -> None:
+    moment = random.Random(seed).uniform(0, 1.5)
+    with start("--base-url", serve(Endless()).url) as process:
+        while not is_ready(process):
+            assert process.poll() is None
+        time.sleep(moment)
+        process.send_signal(signum)
+        out, err = end(process)
+    assert re.fullmatch(r"(((\d+ )*)\n\nFinal accumulated text: \2\n)?", out)
+    assert (err, process.returncode) == ("", 128 + signum)
+
+
+def is_ready(process: Process) -> bool:
+    """Tell whether a process has set its handlers: it catches SIGTERM, which Python alone does not."""
+    caught = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[0]
+    return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
+
+
+# A provider that makes a call nobody can cancel, before its first text or after it, known to g4f by the name of Stuck.
+STUCK = """
+import os, runpy, socket, subprocess, sys, time
+from g4f.Provider import ProviderLoader
+from g4f.providers.base_provider import AsyncGeneratorProvider
+
+class Stuck(AsyncGeneratorProvider):
+    working = True
+
+    @classmethod
+    async def create_async_generator(cls, model, messages, **kwargs):
+        if os.environ["FIRST"]:
+            yield os.environ["FIRST"]
+        {call}
+        yield "late"
+
+ProviderLoader.loaded["Stuck"] = Stuck
+"""
+COMMAND_LINE = STUCK + "sys.argv[0] = {path!r}; runpy.run_path({path!r}, run_name='__main__')"
+SOMEBODY_S = STUCK + "import asyncio, messages_stream as m; sys.exit(asyncio.run(m.main(provider=Stuck)))"
+CALLS = [
+    pytest.param("print(end='!', file=sys.stderr, flush=True); time.sleep(600)", id="sleep"),
+    pytest.param(
+        "a, b = socket.socketpair(); print(end='!', file=sys.stderr, flush=True); a.recv(1)", id="read from a socket"
+    ),
+    pytest.param("print(end='!', file=sys.stderr, flush=True)\n        while True: pass", id="compute"),
+]
+
+
+def stuck(code: str, call: str) -> list[str]:
+    return [sys.executable, "-c", code.format(call=call, path=str(PATH))]
+
+
+@pytest.mark.parametrize("first", ["Hello", pytest.param("", marks=SLOW)])
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_signal_ends_the_program_during_a_blocking_call(call: str, signum: int, first: str) -> None:
+    command = [*stuck(COMMAND_LINE, call), "--provider", "Stuck"]
+    with start(env={"FIRST": first}, command=command, bufsize=0) as process:
+        out = read_until(process.stdout, first.encode()).decode() if first else ""
+        assert read_until(process.stderr, b"!") == b"!"
+        process.send_signal(signum)
+        rest, err = end(process)
+    assert (out + rest, err, process.returncode) == (final(first), "", 128 + signum)
+
+
+@pytest.mark.parametrize("first", ["Hello", ""])
+def test_the_first_ctrl_c_ends_main_in_somebody_s_own_program(first: str) -> None:
+    environment = {"FIRST": first, "PYTHONPATH": str(PATH.parent)}
+    with start(
+        env=environment, command=stuck(SOMEBODY_S, "print(end='!', flush=True); time.sleep(600)"), bufsize=0
+    ) as process:
+        out = read_until(process.stdout, b"!" if not first else first.encode()).decode()
+        process.send_signal(signal.SIGINT)
+        rest, _ = end(process)
+    assert (out + rest).replace("!", "") == final(first)
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_ends_the_default_route_while_the_list_of_providers_is_awaited(
+    signum: int, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    server = serve([HANG])
+    proxy = f"http://127.0.0.1:{server.port}"
+    environment = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "G4F_CONFIG_DIR": str(tmp_path)}
+    with start(env=environment) as process:
+        server.arrived.get(timeout=LIMIT)
+        process.send_signal(signum)
+        assert (*end(process), process.returncode) == (final(""), "", 128 + signum)
+
+
+@pytest.mark.parametrize(
+    ("script", "sign", "text"),
+    [
+        pytest.param([HANG], "Waiting for gpt-4", "", id="waiting"),
+        pytest.param([SSE + HELLO, HANG], "Hello", "Hello", id="in the answer"),
+    ],
+)
+def test_ctrl_c_typed_in_a_terminal_ends_the_program(
+    script: list[Step], sign: str, text: str, serve: Callable[..., Server]
+) -> None:
+    with Terminal("--base-url", serve(script).url) as terminal:
+        terminal.wait_for(sign)
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130
+        # The terminal itself shows the key as ^C.
+        assert terminal.text.replace("^C", "") == f"{text}\n\nFinal accumulated text: {text}".rstrip()
+
+
+# --- Pipes and files ---
+
+
+def test_each_piece_is_on_stdout_before_the_server_sends_the_next(serve: Callable[..., Server]) -> None:
+    gates = [threading.Event() for _ in "123"]
+    pieces = ["one", " two\n", "three"]
+    script = [SSE, *(step for piece, gate in zip(pieces, gates, strict=True) for step in (delta(piece), gate.wait))]
+    with start("--base-url", serve([*script, finish()]).url, bufsize=0) as process:
+        for piece, gate in zip(pieces, gates, strict=True):
+            assert read_until(process.stdout, piece.encode()) == piece.encode()
+            gate.set()
+        assert end(process) == ("\n\nFinal accumulated text: one two\nthree\n", "")
+
+
+@pytest.mark.parametrize("options", [[], ["-q"], ["--compare"], ["--chat"]], ids=" ".join)
+def test_a_closed_pipe_ends_the_program_quietly(options: list[str], serve: Callable[..., Server]) -> None:
+    server = serve(Endless())
+    with start("--base-url", server.url, *options, "Hi", bufsize=0) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"And more?\nAnd more?\n")
+        process.stdin.close()
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(LIMIT) == 1
+    assert len(server.requests) == 1
+
+
+def test_a_pipe_closed_before_the_first_text_ends_the_program_quietly(serve: Callable[..., Server]) -> None:
+    gate = threading.Event()
+    with start("--base-url", serve([SSE, gate.wait, HELLO, HANG]).url) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        gate.set()
+        assert process.stderr.read() == b""
+        assert process.wait(LIMIT) == 1
+
+
+def shell(redirection: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the program with its streams redirected by a shell."""
+    return run(*arguments, command=["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND], **options)
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+NO_SPACE = rb"Error occurred: (OSError: )?\[Errno 28\] No space left on device\n"
+
+
+@FULL
+@pytest.mark.parametrize("options", [[], ["-q"], ["--compare"]], ids=" ".join)
+def test_a_full_disk_is_one_line_of_error(options: list[str], serve: Callable[..., Server]) -> None:
+    result = shell(">/dev/full", "--base-url", serve(answer("Hello")).url, *options, "Hi")
+    assert re.fullmatch(NO_SPACE, result.stderr)
+    assert result.returncode == 1
+
+
+@FULL
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_on_a_full_disk_is_an_error(option: str) -> None:
+    result = shell(">/dev/full", option)
+    assert b"Traceback" not in result.stderr
+    assert result.returncode == 1
+
+
+def test_a_closed_stdout_is_one_line_of_error(serve: Callable[..., Server]) -> None:
+    result = shell(">&-", "--base-url", serve(answer("Hello")).url)
+    assert (result.stderr, result.returncode) == (b"Error occurred: stdout is closed\n", 1)
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
+@pytest.mark.parametrize(
+    ("script", "text", "status"),
+    [
+        pytest.param(answer("Hello"), "Hello", 0, id="success"),
+        pytest.param(SSE + HELLO + b"data: {oops\n\n", "Hello", 1, id="an error in the answer"),
+        pytest.param(reply(b"No", "404 N", "text/plain"), "", 1, id="an error"),
+        pytest.param([DOWN, DOWN, answer("Hello")], "", 1, id="a notice"),
+        pytest.param(SSE + HELLO + finish("length"), "Hello", 0, id="an answer cut short"),
+    ],
+)
+def test_without_stderr_nothing_of_an_error_is_on_stdout(
+    redirection: str, script: Any, text: str, status: int, serve: Callable[..., Server]
+) -> None:
+    result = shell(redirection, "--base-url", serve(script).url)
+    assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", result.stdout.decode())
+    assert (result.stderr, result.returncode) == (b"", status)
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
+def test_without_stderr_wrong_usage_is_still_status_2(redirection: str) -> None:
+    result = shell(redirection, "--no-such-option")
+    assert (result.stdout, result.stderr, result.returncode) == (b"", b"", 2)
+
+
+def test_all_streams_closed_is_no_reason_to_hang(serve: Callable[..., Server]) -> None:
+    assert shell("<&- >&- 2>&-", "--base-url", serve(answer("Hello")).url).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "err", "status"),
+    [
+        pytest.param(["Hi"], final("Hello"), "", 0, id="and not asked for"),
+        pytest.param(["Hi", "-"], final("Hello"), "", 0, id="and asked for"),
+        pytest.param(["--chat"], "", "", 0, id="and a conversation"),
+        pytest.param(["--chat", "Hi"], "Hello\n", "", 0, id="and a conversation that has begun"),
+    ],
+)
+def test_a_closed_stdin_is_an_empty_one(
+    arguments: list[str], out: str, err: str, status: int, serve: Callable[..., Server]
+) -> None:
+    result = shell("<&-", "--base-url", serve(answer("Hello")).url, *arguments)
+    assert (result.stdout.decode(), result.stderr.decode(), result.returncode) == (out, err, status)
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+TEXT = "naïve “€” → 日本 😀"
+
+
+@pytest.mark.parametrize(
+    ("environment", "encoding"),
+    [
+        pytest.param({"PYTHONIOENCODING": "ascii"}, "ascii", id="ASCII"),
+        pytest.param({"PYTHONIOENCODING": "ascii:strict"}, "ascii", id="strict ASCII"),
+        pytest.param({"PYTHONIOENCODING": "cp1252"}, "cp1252", id="cp1252"),
+        pytest.param({"PYTHONIOENCODING": "utf-16"}, "utf-16", id="UTF-16", marks=pytest.mark.slow),
+        pytest.param(C_LOCALE, "ascii", id="the C locale"),
+        pytest.param({"LC_ALL": "C"}, "utf-8", id="the C locale as Python takes it"),
+    ],
+)
+def test_characters_that_stdout_lacks_are_question_marks(
+    environment: dict[str, str], encoding: str, serve: Callable[..., Server]
+) -> None:
+    result = run("--base-url", serve(answer(*TEXT)).url, env=environment)
+    assert result.stdout.decode(encoding) == final(TEXT).encode(encoding, "replace").decode(encoding)
+    assert (result.stderr, result.returncode) == (b"", 0)
+
+
+def test_an_error_with_characters_that_stderr_lacks_is_told() -> None:
+    with serving(reply({"error": {"message": TEXT}}, "400 B")) as server:
+        result = run("--base-url", server.url, env={"PYTHONIOENCODING": "ascii:strict"})
+    assert result.stderr.startswith(b"Error occurred: ") and b"na\\xefve" in result.stderr
+    assert (result.stdout.decode(), result.returncode) == (final(""), 1)
+
+
+# What g4f does with its folder differs between an answer that names its end and one that just ends: it logs the latter.
+@pytest.mark.parametrize("end", [finish(), b""], ids=["finished", "ended"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"HOME": "/dev/null/x"}, id="none"),
+        pytest.param({"HOME": "/dev/null"}, id="a file"),
+        pytest.param({"HOME": ""}, id="an empty name"),
+        pytest.param({"G4F_CONFIG_DIR": "/dev/null/x"}, id="no folder for g4f"),
+    ],
+)
+def test_without_a_home_an_answer_is_a_success(
+    environment: dict[str, str], end: bytes, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    server = serve(SSE + HELLO + end)
+    result = run("--base-url", server.url, env={"G4F_CONFIG_DIR": "", **environment}, cwd=tmp_path)
+    assert (result.stdout.decode(), result.stderr.decode(), result.returncode) == (final("Hello"), "", 0)
+
+
+RUBBISH = bytes(reversed(range(256)))  # this way round, as g4f takes white space off the ends of lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "arrived"),
+    [
+        pytest.param(["-"], b"x" * 2**20, "x" * 2**20, id="a megabyte"),
+        pytest.param(["-"], RUBBISH, RUBBISH.decode("utf-8", "replace"), id="rubbish"),
+        pytest.param(["-"], "naïve\r\n\t€\n".encode(), "naïve\r\n\t€\n", id="text as it is"),
+        pytest.param(["Say", "-", "twice"], b"boo", "Say boo twice", id="among words"),
+        pytest.param(["Say", "-", "-"], b"boo", "Say boo ", id="twice, and read once"),
+        pytest.param(["Say"], b"boo", "Say", id="not asked for"),
+    ],
+)
+@pytest.mark.parametrize("locale", [{}, pytest.param(C_LOCALE, marks=SLOW)], ids=["", "C"])
+def test_standard_input_arrives_whole_at_the_server(
+    arguments: list[str], given: bytes, arrived: str, locale: dict[str, str], serve: Callable[..., Server]
+) -> None:
+    server = serve(answer("Hello"))
+    result = run("--base-url", server.url, *arguments, input=given, env=locale)
+    assert (result.stdout.decode(), result.stderr, result.returncode) == (final("Hello"), b"", 0)
+    assert server.requests[0].json["messages"] == [{"role": "user", "content": arrived}]
+
+
+def test_an_inherited_pipe_without_an_end_does_not_hold_up_the_program(serve: Callable[..., Server]) -> None:
+    with start("--base-url", serve(answer("Hello")).url, bufsize=0) as process:  # its stdin stays open
+        assert read_until(process.stdout, b"Final accumulated text: Hello\n") == final("Hello").encode()
+        assert process.wait(LIMIT) == 0
+
+
+# --- The terminal ---
+
+# The text as it comes, in deltas, and what a person may see of it.
+HOSTILE: list[Any] = [
+    pytest.param(["\x1b]0;Pwn", "ed\x07Hi"], "]0;PwnedHi", id="a window title"),
+    pytest.param(["Hi\x1b", "]2;Pwned\x1b", "\\!"], "Hi]2;Pwned\\!", id="a window title in pieces"),
+    pytest.param(["Hi", "\x1b]52;c;cm0gLXJmCg==\x07"], "Hi]52;c;cm0gLXJmCg==", id="the clipboard"),
+    pytest.param(["Hi\x1b", "[", "2", "J!"], "Hi[2J!", id="a cleared screen"),
+    pytest.param(["Hi\x1b[8m hidden"], "Hi[8m hidden", id="hidden text"),
+    pytest.param(["Hi\x9b8m hidden \x9d0;Pwned\x9c"], "Hi8m hidden 0;Pwned", id="C1"),
+    pytest.param(["rm -rf /\r", "ls      \b\b\x7f"], "rm -rf /ls      ", id="text over other text"),
+    pytest.param(["\a\v\f\0\x0e\x85Hi\x84"], "Hi", id="bells and the rest"),
+    pytest.param(["a\tb\n", "\nc 日本 é"], "a\tb\n\nc 日本 é", id="newlines and tabs, which stay"),
+    pytest.param(
+        ["".join(map(chr, range(33, 0x250)))], "".join(map(chr, [*range(33, 127), *range(160, 0x250)])), id="all"
+    ),
+]
+
+
+@pytest.mark.parametrize(("pieces", "visible"), HOSTILE)
+def test_no_control_character_of_the_model_reaches_a_terminal(
+    pieces: list[str], visible: str, serve: Callable[..., Server]
+) -> None:
+    with Terminal("--base-url", serve(answer(*pieces)).url, stderr=DEVNULL) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.received.decode() == final(visible).replace("\n", "\r\n")  # the terminal itself adds the \r
+
+
+def test_a_terminal_in_latin_1_gets_no_c1_characters_either(serve: Callable[..., Server]) -> None:
+    server = serve(answer("é\x9b", "8m"))
+    with Terminal("--base-url", server.url, env={"PYTHONIOENCODING": "latin-1"}, stderr=DEVNULL) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.received.decode("latin-1") == final("é8m").replace("\n", "\r\n")
+
+
+def test_a_pipe_gets_the_very_bytes_of_the_model(serve: Callable[..., Server]) -> None:
+    pieces = [piece for each in HOSTILE for piece in each.values[0]]
+    result = run("--base-url", serve(answer(*pieces)).url)
+    assert result.stdout.decode() == final("".join(pieces))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(reply({"error": {"message": "No \x1b]0;Pwned\x07\x9b8m\r\b\x7fluck"}}, "400 B"), id="a response"),
+        pytest.param(
+            SSE + HELLO + b'data: {"error": {"message": "No \\u001b]0;Pwned\\u0007\\u009b8m\\r\\b\\u007fluck"}}\n\n',
+            id="a chunk",
+        ),
+        pytest.param(SSE + finish("No \x1b]0;Pwned\x07\x9b8m\r\b\x7fluck"), id="a finish reason"),
+    ],
+)
+def test_no_control_character_of_an_error_gets_anywhere(script: bytes, serve: Callable[..., Server]) -> None:
+    server = serve(script)
+    result = run("--base-url", server.url)
+    assert re.match(rb"Error occurred: [ -~]*No \]0;Pwned8m ?luck[ -~]*\n", result.stderr)
+    with Terminal("--base-url", server.url, stdout=DEVNULL) as terminal:
+        assert terminal.wait_for_end() == 1
+    # The notice and its trace end with \r.
+    assert not re.search(r"[\0-\t\v\f\x0e-\x1f\x7f-\x9f]", terminal.received.decode())
+    assert "No ]0;Pwned8m" in terminal.received.decode().replace("\r\n", "")
+
+
+@pytest.mark.parametrize(
+    ("columns", "model"),
+    [(80, "m"), (20, "m"), (20, "a-long-name-" * 9), (10, "a-long-name-" * 9), (1, "m"), (0, "a-long-name-" * 9)],
+)
+@pytest.mark.parametrize(
+    ("script", "output", "status"),
+    [
+        pytest.param(answer("Hello"), final("Hello"), 0, id="text"),
+        pytest.param(
+            reply({"error": "Down"}, "400 B"), f"Error occurred: Error 400: Down\n{HINT}{final('')}", 1, id="error"
+        ),
+    ],
+)
+def test_the_notice_is_gone_without_a_trace_before_text_and_error(
+    script: bytes, output: str, status: int, columns: int, model: str, serve: Callable[..., Server]
+) -> None:
+    gate = threading.Event()
+    with Terminal("--base-url", serve([gate.wait, script]).url, "-m", model, columns=columns) as terminal:
+        notice = f"Waiting for {model} ..."[: (columns or 80) - 1]
+        terminal.wait_for(lambda: terminal.text == notice)
+        gate.set()
+        assert terminal.wait_for_end() == status
+    assert terminal.text == Terminal.show(output, columns)
+
+
+def test_the_notice_is_for_terminals(serve: Callable[..., Server]) -> None:
+    server = serve(answer("Hello"))
+    assert run("--base-url", server.url).stderr == b""
+    with Terminal("--base-url", server.url, stderr=PIPE) as terminal:
+        assert terminal.wait_for_end() == 0
+        assert terminal.process.stderr and terminal.process.stderr.read() == b""
+        assert terminal.received.decode() == final("Hello").replace("\n", "\r\n")
+
+
+def test_the_notice_stays_out_of_a_pipe(serve: Callable[..., Server]) -> None:
+    gate = threading.Event()
+    with Terminal("--base-url", serve([gate.wait, answer("Hello")]).url, stdout=PIPE) as terminal:
+        terminal.wait_for("Waiting for gpt-4 ...")
+        gate.set()
+        assert terminal.wait_for_end() == 0
+        assert terminal.text == ""
+        assert terminal.process.stdout and terminal.process.stdout.read().decode() == final("Hello")
+
+
+def test_the_notice_makes_way_for_the_notice_of_a_retry(serve: Callable[..., Server]) -> None:
+    server = serve(DOWN, answer("Hello"))
+    with Terminal("--base-url", server.url) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.text == "Response 503: Down; trying again in 1 s\nHello\n\nFinal accumulated text: Hello"
+
+
+@pytest.mark.parametrize("text", ["Hello", "Hello\n"])
+def test_an_error_after_text_starts_on_a_line_of_its_own(text: str, serve: Callable[..., Server]) -> None:
+    with Terminal("--base-url", serve(SSE + delta(text) + b"data: {oops\n\n").url) as terminal:
+        assert terminal.wait_for_end() == 1
+    assert terminal.text.startswith("Hello\nError occurred: Invalid JSON data: ")
+    assert terminal.text.endswith(f"\n\nFinal accumulated text: {text}".rstrip())
+
+
+@pytest.mark.parametrize("text", ["Hello", "Hello\n"])
+def test_a_cut_off_answer_is_told_on_a_line_of_its_own(text: str, serve: Callable[..., Server]) -> None:
+    with Terminal("--base-url", serve(SSE + delta(text) + finish("length")).url, "-q", "Hi") as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.text == "Hello\nThe answer was cut short (finish reason: length)."
