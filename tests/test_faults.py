@@ -341,7 +341,9 @@ STREAMS = [
 
 
 # These are about g4f and HTTP more than about the Python version.
-ONCE = [pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in (*STATUSES, *BAD_CHUNKS, *NO_STREAMS)]
+ONCE = [
+    pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in (*STATUSES, *BAD_CHUNKS, *NO_STREAMS)
+]
 
 
 @pytest.mark.parametrize("case", [*BEFORE_THE_HEADERS, *AFTER_THE_HEADERS, *ONCE, *RETRIES, *STREAMS])

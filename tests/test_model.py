@@ -62,6 +62,7 @@ def test_the_model_server_ends_cleanly(signum: int) -> None:
         assert (*server.communicate(timeout=LIMIT), server.returncode) == (b"", b"", 0)
 
 
+@pytest.mark.slow
 def test_the_model_server_refuses_a_busy_port_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
