@@ -54,7 +54,9 @@ DEFAULT_HINT = "Check the connection, name a provider with --provider, or a serv
 NAMED_HINT = "Check that it is running and knows the --model, or try another --provider or --base-url."
 # C0 except newline and tab, DEL, C1: without these characters no escape sequence reaches a terminal.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-TRANSIENT = re.compile(r"(Error: )?(Response|Error) (429|5\d\d)\b")  # as g4f.requests.raise_for_status words them
+TRANSIENT = re.compile(
+    r"(Error: )?(Response|Error) (429|5\d\d)\b"
+)  # as g4f's raise_for_status() and raise_error() word them
 
 
 unfinished = False  # whether the cursor stands behind text on a terminal
@@ -119,33 +121,35 @@ async def main(
     answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
     """
     text = held = ""
+    status = None
     turn = [{"role": "user", "content": message}]
     messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
 
-    async def ask(put: Write, asked: list[str], ignored: list[str]) -> str:
-        return await stream(
-            messages, model, put, **choose_provider(messages, model, provider, base_url, put, asked, ignored)
-        )
+    def ask(put: Write, asked: list[str], silent: list[str]) -> Awaitable[str]:
+        route = choose_provider(messages, model, provider, base_url, put, asked, silent)
+        return stream(messages, model, put, **route)
 
     try:
         try:
             async for piece in answer(ask, model, timeout, named=bool(provider or base_url)):
                 text += piece
                 if quiet:  # newlines wait for more text, as only one may end the answer
-                    piece = held + piece
-                    piece, held = piece.rstrip("\n"), piece[len(piece.rstrip("\n")) :]
+                    held += piece
+                    piece, held = held.rstrip("\n"), held[len(held.rstrip("\n")) :]
                 show(piece)
         finally:
             if quiet and text:
                 show("\n")
         if history is not None:
             history += [*turn, {"role": "assistant", "content": text}]
-        return None
     except Exception as error:
-        return fail(error, NAMED_HINT if provider or base_url else DEFAULT_HINT)
+        status = fail(error, NAMED_HINT if provider or base_url else DEFAULT_HINT)
     finally:
-        with contextlib.suppress(OSError, ValueError):  # already told
+        try:
             show("" if quiet else f"\n\nFinal accumulated text: {text}\n")
+        except (OSError, ValueError) as error:
+            status = status or fail(error)
+    return status
 
 
 def to_messages(question: str | Messages) -> Messages:
@@ -170,13 +174,13 @@ def choose_provider(
     base_url: str | None,
     put: Write,
     asked: list[str],
-    ignored: list[str],
+    silent: list[str],
 ) -> dict[str, Any]:
-    """Return what tells g4f whom to ask; its default route skips the providers `ignored` and tells who is `asked`."""
+    """Return what tells g4f whom to ask; its default route skips providers found `silent` and adds to those `asked`."""
     if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
         key = os.environ.get("OPENAI_API_KEY", "").strip() or None
         base = create_custom_provider(base_url, key, models=[model], default_model=model)
-    elif provider or AsyncClient().chat.completions.provider:
+    elif provider or AsyncClient().chat.completions.provider:  # a client of your own may bring one
         return {"provider": provider}
     else:
         asked.append(REGISTRY)
@@ -192,6 +196,8 @@ def choose_provider(
         async def create_async_generator(cls, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             kwargs["messages"] = to_messages(messages)  # g4f has dropped what was said before, and white space
             async for chunk in super().create_async_generator(*args, **kwargs):
+                if isinstance(chunk, FinishReason) and not chunk.reason:
+                    continue  # some servers send "" with every piece, and g4f would take the first for the end
                 if isinstance(chunk, ProviderInfo) and not base_url:
                     asked.append(chunk.name)
                     put("")  # no text, but a sign of life
@@ -199,7 +205,7 @@ def choose_provider(
                 if isinstance(chunk, FinishReason) and base_url:
                     return  # g4f would wait for the server to close the connection
 
-    return {"provider": Route, "ignored": ignored}
+    return {"provider": Route, "ignored": [*silent]}
 
 
 async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIterator[str]:
@@ -209,7 +215,7 @@ async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIter
     while True:
         asked, started = [model], False
         try:
-            async for piece in watch(functools.partial(ask, asked=asked, ignored=[*silent]), asked, timeout):
+            async for piece in watch(ask, asked, silent, timeout):
                 started = True
                 yield piece
             return
@@ -228,16 +234,16 @@ async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIter
                 raise
 
 
-async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeout: float) -> AsyncIterator[str]:
+async def watch(ask: Ask, asked: list[str], silent: list[str], timeout: float) -> AsyncIterator[str]:
     """Yield what `ask` writes; raise what it raises, and TimeoutError after `timeout` seconds without anything.
 
     It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
     """
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     inbox: collections.deque[str] = collections.deque()
-    cancel: Callable[[], object] = bool
+    task: Any = None
     ending: tuple[str, Exception | None] | None = None
-    last = ""
+    started = False
 
     def put(piece: str) -> None:
         inbox.append(piece)
@@ -246,11 +252,10 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
                 loop.call_soon_threadsafe(ready.set)
 
     async def work() -> None:
-        nonlocal cancel, ending
-        worker, task = asyncio.get_running_loop(), asyncio.current_task()
-        cancel = lambda: task and worker.call_soon_threadsafe(task.cancel)  # noqa: E731
+        nonlocal task, ending
+        task = asyncio.current_task()
         try:
-            ending = await ask(put), None
+            ending = await ask(put, asked, silent), None
         except BrokenPipeError as error:  # not stdout's
             ending = "", ConnectionError(str(error))
         except BaseException as error:  # SystemExit and the like are a provider's failure too
@@ -261,25 +266,26 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
     thread.start()
     try:
         while not ending or inbox:
-            with waiting("" if last else f"Waiting for {asked[-1]} ..."):
+            with waiting("" if started else f"Waiting for {asked[-1]} ..."):
                 await asyncio.wait_for(ready.wait(), timeout)
             ready.clear()
             text = ""
             while inbox:
                 text += inbox.popleft()
             if text:
-                last = text
+                started = True
                 yield text
     except asyncio.TimeoutError:  # not the built-in one on Python 3.10
         raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds") from None
     finally:
         with contextlib.suppress(RuntimeError):  # it has ended
-            cancel()
+            if task:
+                task.get_loop().call_soon_threadsafe(task.cancel)
         thread.join(0.5)  # it closes its connection; if it hangs, it is left behind
     reason, error = ending
-    if error and not (last and getattr(error, "filename", None)):  # g4f could not log its token counts: no loss
+    if error and not (started and getattr(error, "filename", None)):  # a file: g4f logs token counts after an answer
         raise error
-    if not last:
+    if not started:
         raise RuntimeError(f"the model sent no text (finish reason: {reason})")
     if reason in ("length", "content_filter"):
         tell(f"The answer was cut short (finish reason: {reason}).")
@@ -288,10 +294,12 @@ async def watch(ask: Callable[[Write], Awaitable[str]], asked: list[str], timeou
 @contextlib.contextmanager
 def waiting(notice: str) -> Iterator[None]:
     """Show a notice on stderr meanwhile, if that is a terminal, and leave no trace of it."""
-    if not notice or sys.stderr is None or not sys.stderr.isatty():
+    width = 0
+    with contextlib.suppress(AttributeError, OSError):  # no terminal
+        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    if not notice or not width:
         yield
         return
-    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
     notice = " ".join(notice.encode("ascii", "replace").decode().split())[:width]  # others may be wider
     try:
         print(notice, end="", file=sys.stderr, flush=True)
@@ -312,9 +320,9 @@ def fail(error: Exception, hint: str = "") -> int:
     if isinstance(error, BrokenPipeError):  # nobody reads any more, as after `| head -1`
         sys.stdout = None
         return 1
-    tell(f"Error occurred: {describe(error)}")
-    if hint and type(error) is not OSError:  # stdout's own trouble, such as a full disk
-        tell(hint)
+    if type(error) is OSError:  # stdout's own trouble, such as a full disk
+        hint = ""
+    tell(f"Error occurred: {describe(error)}\n{hint}".rstrip())
     return 1
 
 
@@ -325,19 +333,19 @@ def describe(error: Exception) -> str:
     if isinstance(error, RetryProviderError):
         lines = re.split(r"\n(?=\w+: \w+: )", lines[0])
     text = "\n  ".join(clean(line, 150 if lines[1:] else 300) for line in lines)
-    named = f"{type(error).__name__}: {text}"
+    typed = f"{type(error).__name__}: {text}"
     if isinstance(error, (AttributeError, LookupError, NameError, TypeError, json.JSONDecodeError, UnicodeError)):
-        return f"g4f could not read the answer ({named})"
-    return text if " " in text and text[0].isalpha() else named
+        return f"g4f could not read the answer ({typed})"
+    return text if " " in text and text[0].isalpha() else typed
 
 
 def clean(text: str, length: int) -> str:
     """Return text in one line of a length, without markup, control characters or keys."""
-    text = re.sub(r"<[/!]?[a-zA-Z][\w-]*(\s[^<>]*)?/?>", " ", text)
     text = " ".join(text.split()).translate(CONTROL)
     for name, value in os.environ.items():
-        if name.endswith("_API_KEY") and len(value) > 7:
+        if name.endswith("_API_KEY") and len(value.strip()) > 3:
             text = text.replace(value.strip(), "***")
+    text = " ".join(re.sub(r"<[/!]?[a-zA-Z][\w-]*(\s[^<>]*)?/?>", " ", text).split())
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -353,7 +361,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("-m", "--model", metavar="NAME", default="gpt-4", help="default: gpt-4")
     route.add_argument("-p", "--provider", metavar="NAME", help="a g4f provider; default: those that need no key")
     route.add_argument("--base-url", metavar="URL", type=url, help="an OpenAI-compatible server; key: $OPENAI_API_KEY")
-    add("-s", "--system", metavar="TEXT", help="a system message before the user's")
+    add("-s", "--system", metavar="TEXT", type=valid, help="a system message before the user's")
     add("-t", "--timeout", metavar="SECONDS", type=seconds, default=60.0, help="the longest silence; default: 60")
     add("-q", "--quiet", action="store_true", help="print the answer alone, ending in one newline")
     mode.add_argument("-c", "--chat", action="store_true", help="hold a conversation, each line of input a turn")
@@ -366,17 +374,24 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         for word in options.message + arguments[end + 1 :]
     ]
     default = QUESTION if options.compare else "" if options.chat else "Say hello there!"
-    options.message = " ".join(words).encode("utf-8", "replace").decode() if words else default
+    options.message = valid(" ".join(words)) if words else default
+    options.quiet |= options.chat or options.compare  # each answer ends in one newline
     if words and not options.message.strip():
         parser.error("the message is empty")
     return options
+
+
+def valid(text: str) -> str:
+    """Return text with a question mark for each byte that the shell passed and UTF-8 does not know."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def url(text: str) -> str:
     """Return an http URL, or raise ArgumentTypeError, which does not repeat a password in it."""
     with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(text)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.split() == [text]:
+        host = (parts.hostname or "").encode("idna")
+        if parts.scheme in ("http", "https") and host and parts.port != 0 and text.split() == [text]:
             return text
     raise argparse.ArgumentTypeError("not a URL like http://127.0.0.1:8080/v1")
 
@@ -389,38 +404,41 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError("not a positive number of seconds")
 
 
-async def compare(quiet: bool, **options: Any) -> int | None:
+async def compare(**options: Any) -> int | None:
     """Print the answers of both streams under headings; return None, or 1 after an error."""
     show("Synchronous Stream:\n")
-    status = await main(**options, quiet=True, stream=functools.partial(asyncio.to_thread, sync_stream))
+    status = await main(**options, stream=functools.partial(asyncio.to_thread, sync_stream))
     if sys.stdout is None:  # the reader has gone
         return status
     show("\nAsynchronous Stream:\n")
-    return await main(**options, quiet=True, stream=async_stream) or status
+    return await main(**options, stream=async_stream) or status
 
 
-def chat(message: str, quiet: bool, **options: Any) -> int:
+def chat(message: str, **options: Any) -> int:
     """Answer a message and then each line of stdin, with what was said before in mind; return the exit status."""
     with contextlib.suppress(ImportError):
         import readline  # line editing and recall for input()
 
         readline.parse_and_bind("set enable-bracketed-paste on")  # several lines pasted are one turn
     sys.stdin.reconfigure(errors="replace", newline=None)  # type: ignore[union-attr]
-    interactive, history, status = sys.stdin.isatty(), [], 0  # type: bool, Messages, int
+    interactive = sys.stdin.isatty()
+    prompt = "> " if interactive else ""
+    history: Messages = []
+    status = 0
     if interactive:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while message.strip() != "exit":
             if message.strip():
                 with contextlib.suppress(KeyboardInterrupt):  # ends the answer; at the prompt, the conversation
-                    status |= asyncio.run(main(message, **options, quiet=True, history=history)) or 0
-                # In a thread, as Ctrl-C would be lost in a finalizer.
+                    status |= asyncio.run(main(message, **options, history=history)) or 0
+                # The collector is off, see the top; in a thread, as Ctrl-C would be lost in a finalizer.
                 threading.Thread(target=gc.collect, daemon=True).start()
-            if sys.stdout is None:
+            if sys.stdout is None:  # the reader has gone
                 break
-            if interactive and not sys.stdout.isatty():  # where input() would print the prompt
-                print("> ", end="", file=sys.stderr, flush=True)
-            message = input("> " if interactive and sys.stdout.isatty() else "")
+            if not sys.stdout.isatty():  # input() would print the prompt there
+                print(prompt, end="", file=sys.stderr, flush=True)
+            message = input(prompt if sys.stdout.isatty() else "")
     except (EOFError, KeyboardInterrupt):
         if interactive:
             tell("")

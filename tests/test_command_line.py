@@ -136,6 +136,7 @@ def test_compare_fails_if_either_stream_does(serve: Serve, fails: int) -> None:
         (["--base-url", "http://"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
         (["--base-url", "http://me:secret@host:x"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
         (["--base-url", "http://[::1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
+        (["--base-url", "http://a..b/v1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
         (["--base-url", "http://a b/v1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
         (["--base-url", "http://localhost", "-p", "X"], "-p/--provider: not allowed with argument --base-url"),
         (["--chat", "--compare"], "--compare: not allowed with argument -c/--chat"),
@@ -179,3 +180,25 @@ def test_no_text_is_an_error(serve: Serve) -> None:
     done = run("--base-url", serve(SSE + DONE).url)
     assert (done.returncode, done.stdout) == (1, b"\n\nFinal accumulated text: \n")
     assert done.stderr.startswith(b"Error occurred: the model sent no text")
+
+
+def test_an_empty_finish_reason_ends_nothing(serve: Serve) -> None:
+    done = run("--base-url", serve(SSE + delta("Hello", "") + delta(" there!", "") + finish()).url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, HELLO, b"")
+
+
+def test_a_reader_that_leaves_before_the_final_line_has_not_got_all(serve: Serve) -> None:
+    gone = threading.Event()
+    server = serve([SSE, delta("Hello"), gone.wait, finish()])
+    with start("--base-url", server.url, bufsize=0) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.read(5) == b"Hello"
+        process.stdout.close()
+        gone.set()
+        assert (process.stderr.read(), process.wait()) == (b"", 1)
+
+
+def test_only_a_key_is_hidden_in_an_error(serve: Serve) -> None:
+    env = {"OPENAI_API_KEY": "sk-1<b>2", "BLANK_API_KEY": " " * 9}
+    done = run("--base-url", serve(reply({"error": {"message": "bad: sk-1<b>2"}}, "401 No")).url, env=env)
+    assert done.stderr.startswith(b"Error occurred: Error 401: bad: ***\n")
