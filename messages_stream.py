@@ -44,6 +44,7 @@ from g4f.errors import RetryProviderError
 from g4f.providers.response import FinishReason, ProviderInfo
 
 Messages = list[dict[str, str]]
+Names = list[str]
 Write = Callable[[str], None]
 Ask = Callable[..., Awaitable[str]]
 
@@ -125,7 +126,7 @@ async def main(
     turn = [{"role": "user", "content": message}]
     messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
 
-    def ask(put: Write, asked: list[str], silent: list[str]) -> Awaitable[str]:
+    def ask(put: Write, asked: Names, silent: Names) -> Awaitable[str]:
         route = choose_provider(messages, model, provider, base_url, put, asked, silent)
         return stream(messages, model, put, **route)
 
@@ -168,13 +169,7 @@ def read_chunk(chunk: Any) -> tuple[str, str]:
 
 
 def choose_provider(
-    messages: Messages,
-    model: str,
-    provider: Any,
-    base_url: str | None,
-    put: Write,
-    asked: list[str],
-    silent: list[str],
+    messages: Messages, model: str, provider: Any, base_url: str | None, put: Write, asked: Names, silent: Names
 ) -> dict[str, Any]:
     """Return what tells g4f whom to ask; its default route skips providers found `silent` and adds to those `asked`."""
     if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
@@ -210,7 +205,7 @@ def choose_provider(
 
 async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIterator[str]:
     """Yield an answer as it arrives; until there is text, pass over silent providers and ask a named one again."""
-    silent: list[str] = []
+    silent: Names = []
     pauses = [1, 2] if named else []
     while True:
         asked, started = [model], False
@@ -234,7 +229,7 @@ async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIter
                 raise
 
 
-async def watch(ask: Ask, asked: list[str], silent: list[str], timeout: float) -> AsyncIterator[str]:
+async def watch(ask: Ask, asked: Names, silent: Names, timeout: float) -> AsyncIterator[str]:
     """Yield what `ask` writes; raise what it raises, and TimeoutError after `timeout` seconds without anything.
 
     It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
