@@ -55,10 +55,8 @@ DEFAULT_HINT = "Check the connection, name a provider with --provider, or a serv
 NAMED_HINT = "Check that it is running and knows the --model, or try another --provider or --base-url."
 # C0 except newline and tab, DEL, C1: without these characters no escape sequence reaches a terminal.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
-TRANSIENT = re.compile(
-    r"(Error: )?(Response|Error) (429|5\d\d)\b"
-)  # as g4f's raise_for_status() and raise_error() word them
-
+# As g4f's raise_for_status() and raise_error() word a rate limit and a server's error.
+TRANSIENT = re.compile(r"(Error: )?(Response|Error) (429|5\d\d)\b")
 
 unfinished = False  # whether the cursor stands behind text on a terminal
 
@@ -120,6 +118,7 @@ async def main(
 
     An error is printed to stderr, not raised. `timeout` is the longest silence allowed, in seconds. `quiet` prints the
     answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
+    `stream` asks: async_stream(), or sync_stream() in a thread.
     """
     text = held = ""
     status = None
@@ -175,7 +174,7 @@ def choose_provider(
     if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
         key = os.environ.get("OPENAI_API_KEY", "").strip() or None
         base = create_custom_provider(base_url, key, models=[model], default_model=model)
-    elif provider or AsyncClient().chat.completions.provider:  # a client of your own may bring one
+    elif provider or getattr(AsyncClient().chat.completions, "provider", True):  # a client of your own may bring one
         return {"provider": provider}
     else:
         asked.append(REGISTRY)
