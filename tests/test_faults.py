@@ -342,11 +342,12 @@ STREAMS = [
 
 # These are about g4f and HTTP more than about the Python version.
 ONCE = [
-    pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for case in (*STATUSES, *BAD_CHUNKS, *NO_STREAMS)
+    pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+    for case in (*AFTER_THE_HEADERS, *STATUSES, *BAD_CHUNKS, *NO_STREAMS, *STREAMS)
 ]
 
 
-@pytest.mark.parametrize("case", [*BEFORE_THE_HEADERS, *AFTER_THE_HEADERS, *ONCE, *RETRIES, *STREAMS])
+@pytest.mark.parametrize("case", [*BEFORE_THE_HEADERS, *RETRIES, *ONCE])
 def test_the_user_sees_the_text_and_one_honest_line(case: Row, serve: Callable[..., Server]) -> None:
     server = serve(*case.scripts, greet=case.greet)
     out, err, status = play(case, case.url.format(server.port))
