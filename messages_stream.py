@@ -289,9 +289,10 @@ async def watch(ask: Ask, asked: Names, silent: Names, timeout: float) -> AsyncI
 def waiting(notice: str) -> Iterator[None]:
     """Show a notice on stderr meanwhile, if that is a terminal, and leave no trace of it."""
     width = 0
-    with contextlib.suppress(AttributeError, OSError):  # no terminal
-        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    if not notice or not width:
+    if notice:
+        with contextlib.suppress(AttributeError, OSError):  # no terminal
+            width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    if not width:
         yield
         return
     notice = " ".join(notice.encode("ascii", "replace").decode().split())[:width]  # others may be wider
