@@ -25,17 +25,19 @@ if __name__ == "__main__":  # before the other imports, as those take a while
 
 import argparse
 import asyncio
-import collections
 import contextlib
+import errno
 import functools
+import io
 import json
 import logging
 import re
 import sys
 import threading
+import time
 import urllib.parse
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import g4f
@@ -58,22 +60,33 @@ CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in 
 # As g4f's raise_for_status() and raise_error() word a rate limit and a server's error.
 TRANSIENT = re.compile(r"(Error: )?(Response|Error) (429|5\d\d)\b")
 
+output = threading.Lock()  # held while something is printed, as g4f's thread prints too
 unfinished = False  # whether the cursor stands behind text on a terminal
+noticed = False  # whether a notice stands there
 
 
 # --- The example ---
 
 
+class OutputError(Exception):
+    """stdout cannot be written."""
+
+
 def show(text: str) -> None:
-    """Print what the model said to stdout, at once; raise OSError or ValueError where that fails."""
+    """Print what the model said to stdout, at once; raise OutputError where that fails."""
     global unfinished
-    if sys.stdout is None:
-        raise OSError("stdout is closed")
-    if sys.stdout.isatty():
-        text = text.translate(CONTROL)
-        unfinished = not text.endswith("\n") if text else unfinished
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+    with output:
+        notify("")
+        if sys.stdout is None:
+            raise OutputError("stdout is closed")
+        try:
+            if sys.stdout.isatty():
+                text = text.translate(CONTROL)
+                unfinished = not text.endswith("\n") if text else unfinished
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"stdout cannot be written ({error})") from error
 
 
 def sync_stream(question: str | Messages = QUESTION, model: str = "gpt-4", write: Write = show, **options: Any) -> str:
@@ -120,10 +133,18 @@ async def main(
     answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
     `stream` asks: async_stream(), or sync_stream() in a thread.
     """
-    text = held = ""
+    text, held = io.StringIO(), ""
     status = None
     turn = [{"role": "user", "content": message}]
     messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
+
+    def write(piece: str) -> None:
+        nonlocal held
+        text.write(piece)
+        if quiet:  # newlines wait for more text, as only one may end the answer
+            held += piece
+            piece, held = held.rstrip("\n"), held[len(held.rstrip("\n")) :]
+        show(piece)
 
     def ask(put: Write, asked: Names, silent: Names) -> Awaitable[str]:
         route = choose_provider(messages, model, provider, base_url, put, asked, silent)
@@ -131,23 +152,18 @@ async def main(
 
     try:
         try:
-            async for piece in answer(ask, model, timeout, named=bool(provider or base_url)):
-                text += piece
-                if quiet:  # newlines wait for more text, as only one may end the answer
-                    held += piece
-                    piece, held = held.rstrip("\n"), held[len(held.rstrip("\n")) :]
-                show(piece)
+            await answer(ask, write, text.tell, model, timeout, bool(provider or base_url))
         finally:
-            if quiet and text:
+            if quiet and text.tell():
                 show("\n")
         if history is not None:
-            history += [*turn, {"role": "assistant", "content": text}]
+            history += [*turn, {"role": "assistant", "content": text.getvalue()}]
     except Exception as error:
         status = fail(error, NAMED_HINT if provider or base_url else DEFAULT_HINT)
     finally:
         try:
-            show("" if quiet else f"\n\nFinal accumulated text: {text}\n")
-        except (OSError, ValueError) as error:
+            show("" if quiet else f"\n\nFinal accumulated text: {text.getvalue()}\n")
+        except OutputError as error:
             status = status or fail(error)
     return status
 
@@ -178,6 +194,7 @@ def choose_provider(
         return {"provider": provider}
     else:
         asked.append(REGISTRY)
+        put("")
         try:
             from g4f.providers.any_provider import AnyProvider  # fetches it
         except Exception as error:
@@ -194,7 +211,7 @@ def choose_provider(
                     continue  # some servers send "" with every piece, and g4f would take the first for the end
                 if isinstance(chunk, ProviderInfo) and not base_url:
                     asked.append(chunk.name)
-                    put("")  # no text, but a sign of life
+                    put("")
                 yield chunk
                 if isinstance(chunk, FinishReason) and base_url:
                     return  # g4f would wait for the server to close the connection
@@ -202,19 +219,23 @@ def choose_provider(
     return {"provider": Route, "ignored": [*silent]}
 
 
-async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIterator[str]:
-    """Yield an answer as it arrives; until there is text, pass over silent providers and ask a named one again."""
+async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str, timeout: float, named: bool) -> None:
+    """Write an answer as it arrives; until it has started, pass over silent providers and ask a named one again."""
     silent: Names = []
     pauses = [1, 2] if named else []
     while True:
-        asked, started = [model], False
+        asked = [model]
         try:
-            async for piece in watch(ask, asked, silent, timeout):
-                started = True
-                yield piece
+            reason = await watch(ask, write, asked, silent, timeout)
+            if not started():
+                raise RuntimeError(f"the model sent no text (finish reason: {reason})")
+            if reason in ("length", "content_filter"):
+                tell(f"The answer was cut short (finish reason: {reason}).")
             return
         except Exception as error:
-            if started:
+            if started():
+                if getattr(error, "filename", None):  # g4f's log of token counts: the answer is whole
+                    return
                 raise
             if isinstance(error, TimeoutError) and asked[-1] not in (model, REGISTRY, *silent):
                 tell(f"{error}; trying the next")
@@ -228,83 +249,73 @@ async def answer(ask: Ask, model: str, timeout: float, named: bool) -> AsyncIter
                 raise
 
 
-async def watch(ask: Ask, asked: Names, silent: Names, timeout: float) -> AsyncIterator[str]:
-    """Yield what `ask` writes; raise what it raises, and TimeoutError after `timeout` seconds without anything.
+async def watch(ask: Ask, write: Write, asked: Names, silent: Names, timeout: float) -> str:
+    """Return what `ask` returns, raise what it raises, or TimeoutError when it puts nothing for `timeout` seconds.
 
     It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
     """
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    inbox: collections.deque[str] = collections.deque()
-    task: Any = None
-    ending: tuple[str, Exception | None] | None = None
-    started = False
+    loop = asyncio.get_running_loop()
+    ended, closed, last = loop.create_future(), False, time.monotonic()
+    task: asyncio.Task[None] | None = None
+    reason: str = ""
+    failure: Exception | None = None
 
-    def put(piece: str) -> None:
-        inbox.append(piece)
-        if len(inbox) == 1:  # pieces that come in a burst are handed over together
-            with contextlib.suppress(RuntimeError):  # nobody waits for them any more
-                loop.call_soon_threadsafe(ready.set)
+    def put(piece: str) -> None:  # "" is no text, but a sign of life
+        nonlocal last
+        if closed:
+            raise TimeoutError("nobody waits for this any more")
+        if piece:
+            write(piece)
+        else:
+            notify(f"Waiting for {asked[-1]} ...")
+        last = time.monotonic()
 
     async def work() -> None:
-        nonlocal task, ending
+        nonlocal task, reason, failure
         task = asyncio.current_task()
         try:
-            ending = await ask(put, asked, silent), None
-        except BrokenPipeError as error:  # not stdout's
-            ending = "", ConnectionError(str(error))
+            reason = await ask(put, asked, silent)
         except BaseException as error:  # SystemExit and the like are a provider's failure too
-            ending = "", error if isinstance(error, Exception) else RuntimeError(f"g4f gave up: {error!r}")
-        put("")
+            failure = error if isinstance(error, Exception) else RuntimeError(f"g4f gave up: {error!r}")
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(ended.set_result, None)
 
+    put("")
     thread = threading.Thread(target=asyncio.run, args=(work(),), daemon=True)
     thread.start()
     try:
-        while not ending or inbox:
-            with waiting("" if started else f"Waiting for {asked[-1]} ..."):
-                await asyncio.wait_for(ready.wait(), timeout)
-            ready.clear()
-            text = ""
-            while inbox:
-                text += inbox.popleft()
-            if text:
-                started = True
-                yield text
-    except asyncio.TimeoutError:  # not the built-in one on Python 3.10
-        raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds") from None
+        while not ended.done():
+            await asyncio.wait([ended], timeout=last + timeout - time.monotonic())
+            if output.locked():  # the reader of stdout takes a break
+                last = time.monotonic()
+            elif not ended.done() and time.monotonic() >= last + timeout:
+                raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds")
     finally:
-        with contextlib.suppress(RuntimeError):  # it has ended
+        closed = True
+        with contextlib.suppress(RuntimeError):  # its loop has been closed
             if task:
                 task.get_loop().call_soon_threadsafe(task.cancel)
         thread.join(0.5)  # it closes its connection; if it hangs, it is left behind
-    reason, error = ending
-    if error and not (started and getattr(error, "filename", None)):  # a file: g4f logs token counts after an answer
-        raise error
-    if not started:
-        raise RuntimeError(f"the model sent no text (finish reason: {reason})")
-    if reason in ("length", "content_filter"):
-        tell(f"The answer was cut short (finish reason: {reason}).")
+    if failure:
+        raise failure
+    return reason
 
 
-@contextlib.contextmanager
-def waiting(notice: str) -> Iterator[None]:
-    """Show a notice on stderr meanwhile, if that is a terminal, and leave no trace of it."""
-    width = 0
-    if notice:
-        with contextlib.suppress(AttributeError, OSError):  # no terminal
-            width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    if not width:
-        yield
+def notify(line: str) -> None:
+    """Show a notice on stderr in place of the last, if that is a terminal; "" leaves no trace of it."""
+    global noticed
+    if not line and not noticed:
         return
-    notice = " ".join(notice.encode("ascii", "replace").decode().split())[:width]  # others may be wider
-    try:
-        print(notice, end="", file=sys.stderr, flush=True)
-        yield
-    finally:
-        print("\r" + " " * width, end="\r", file=sys.stderr, flush=True)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+        line = " ".join(line.encode("ascii", "replace").decode().split())[:width]  # others may be wider
+        print(f"\r{' ' * width * noticed}\r{line}", end="", file=sys.stderr, flush=True)
+        noticed = bool(line)
 
 
 def tell(line: str) -> None:
     """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
+    notify("")
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             print("\n" + line if unfinished and sys.stderr.isatty() else line, file=sys.stderr, flush=True)
@@ -312,11 +323,11 @@ def tell(line: str) -> None:
 
 def fail(error: Exception, hint: str = "") -> int:
     """Print what went wrong to stderr, and what to try; return the exit status."""
-    if isinstance(error, BrokenPipeError):  # nobody reads any more, as after `| head -1`
-        sys.stdout = None
-        return 1
-    if type(error) is OSError:  # stdout's own trouble, such as a full disk
+    if isinstance(error, OutputError):
         hint = ""
+        if getattr(error.__cause__, "errno", 0) in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+            sys.stdout = None  # nobody reads any more, as after `| head -1`
+            return 1
     tell(f"Error occurred: {describe(error)}\n{hint}".rstrip())
     return 1
 
@@ -465,7 +476,7 @@ def run(arguments: list[str]) -> int:
 if __name__ == "__main__":
     status = run(sys.argv[1:])
     try:
-        if sys.stdout:
+        if sys.stdout and not output.locked():
             sys.stdout.flush()
     except (OSError, ValueError):
         status = status or 1

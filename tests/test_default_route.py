@@ -247,6 +247,19 @@ def test_a_signal_gets_through_a_hanging(connect: Connect, hosts: dict[str, Any]
     assert (process.returncode, out, err) == (128 + number, b"\n\nFinal accumulated text: \n", b"")
 
 
+@pytest.mark.parametrize(
+    ("hosts", "name"), [({REGISTRY: [[HANG]]}, "g4f's list of providers"), ({COPILOT: [[HANG]]}, "CopilotApp")]
+)
+def test_a_terminal_shows_who_is_awaited(connect: Connect, hosts: dict[str, Any], name: str) -> None:
+    pytest.importorskip("pty")
+    from terminal import CTRL_C, Terminal
+
+    with Terminal(env=connect(hosts).env) as terminal:
+        terminal.wait_for(lambda: terminal.text == f"Waiting for {name} ...")
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_end() == 130
+
+
 # --- A provider fails ---
 
 FAILURES = {

@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from g4f.client import AsyncClient, Client, create_custom_provider
+from g4f.providers.base_provider import AsyncGeneratorProvider
 
 import messages_stream
 from loopback import HANG, SSE, Server, answer, delta, finish, reply
@@ -75,7 +76,7 @@ def test_main_tells_an_error_and_returns_a_status(serve: Serve, capsys: pytest.C
     assert err.splitlines()[0] == "Error occurred: Error 404: no such model"
 
 
-def test_a_cancelled_main_has_printed_what_arrived_and_closes_the_connection(
+def test_a_cancelled_main_has_printed_what_arrived_and_closed_the_connection(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = serve([SSE, delta("Hel"), HANG])
@@ -88,9 +89,29 @@ def test_a_cancelled_main_has_printed_what_arrived_and_closes_the_connection(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert printed + capsys.readouterr().out == "Hel\n\nFinal accumulated text: Hel\n"
+        assert not [thread for thread in threading.enumerate() if thread.name.endswith("(run)")]
 
     asyncio.run(cancel_it())
     assert server.closed.acquire(timeout=LIMIT)
+
+
+def test_text_that_comes_too_late_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    late = threading.Event()
+
+    class Provider(AsyncGeneratorProvider):  # type: ignore[misc]
+        working = True
+
+        @classmethod
+        async def create_async_generator(cls, *args: Any, **kwargs: Any) -> AsyncIterator[str]:
+            late.wait()
+            yield "Hello there!"
+
+    threads = threading.enumerate()
+    assert asyncio.run(main(provider=Provider, timeout=0.1)) == 1
+    late.set()
+    for thread in set(threading.enumerate()) - set(threads):
+        thread.join()
+    assert capsys.readouterr().out == "\n\nFinal accumulated text: \n"
 
 
 def test_main_adds_a_turn_to_the_history_only_when_it_was_answered(serve: Serve) -> None:

@@ -456,7 +456,7 @@ def test_what_is_no_string_is_printed_as_g4f_words_it(
             ConnectionResetError(104, "Connection reset by peer"),
             "ConnectionResetError: [Errno 104] Connection reset by peer",
         ),
-        (BrokenPipeError(32, "Broken pipe"), "ConnectionError: [Errno 32] Broken pipe"),
+        (BrokenPipeError(32, "Broken pipe"), "BrokenPipeError: [Errno 32] Broken pipe"),
         (errors.MissingAuthError("Add an api_key"), "Add an api_key"),
         (errors.RateLimitError("Response 429: Busy"), "Response 429: Busy"),  # tried again, but not after text
         (errors.ModelNotFoundError("Model not found"), "Model not found"),

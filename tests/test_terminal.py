@@ -60,13 +60,16 @@ def end(process: Process) -> tuple[str, str]:
 
 
 class Endless:
-    """An answer without an end."""
+    """An answer without an end, with a pause in seconds between its pieces."""
+
+    def __init__(self, pause: float = 0.01) -> None:
+        self.pause = pause
 
     def __iter__(self) -> Iterator[Step]:
         yield SSE
         for number in range(10**9):
             yield delta(f"{number} ")
-            time.sleep(0.01)
+            time.sleep(self.pause)
 
 
 def asked(process: Process, server: Server) -> bytes:
@@ -87,6 +90,7 @@ STAGES = [
     pytest.param([SSE, delta(""), HANG], asked, "", id="waiting for the first text"),
     pytest.param([SSE, HELLO, HANG], said(b"Hello"), "Hello", id="in the answer"),
     pytest.param(Endless(), said(b"7 "), r"(\d+ )+", id="in a busy answer"),
+    pytest.param(Endless(0), said(b"7 "), r"(\d+ )+", id="in a flood"),
     pytest.param([SSE, HELLO, b"data: ", HANG], said(b"Hello"), "Hello", id="in the middle of an event"),
     pytest.param(DOWN, told(b"again in 1 s\n"), "", id="in the pause before the second try"),
     pytest.param(DOWN, told(b"again in 2 s\n"), "", id="in the pause before the third try"),
@@ -326,21 +330,59 @@ def test_a_pipe_closed_before_the_first_text_ends_the_program_quietly(serve: Cal
         assert process.wait(LIMIT) == 1
 
 
+TALE = [delta("word " * 100)] * 400  # more than a pipe holds
+
+
+@contextlib.contextmanager
+def without_a_reader(*script: bytes, serve: Callable[..., Server]) -> Iterator[Process]:
+    """Run the program until it has been waiting for the reader of its stdout, longer than for a server."""
+    with start("--base-url", serve([SSE, *script]).url, "-t", "0.5", bufsize=0) as process:
+        assert process.stdout and process.stdout.read(1) == b"w"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        yield process
+
+
+def test_the_time_limit_is_not_for_the_reader(serve: Callable[..., Server]) -> None:
+    with without_a_reader(*TALE, finish(), serve=serve) as process:
+        assert (*end(process), process.returncode) == (final("word " * 40_000)[1:], "", 0)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_while_the_reader_pauses_loses_no_text(signum: int, serve: Callable[..., Server]) -> None:
+    with without_a_reader(*TALE, finish(), serve=serve) as process:
+        process.send_signal(signum)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        out, err = end(process)
+    assert re.fullmatch(r"((word )+)\n\nFinal accumulated text: \1\n", "w" + out)
+    assert (err, process.returncode) == ("", 128 + signum)
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_second_signal_does_not_wait_for_the_reader(signum: int, serve: Callable[..., Server]) -> None:
+    with without_a_reader(*TALE, finish(), serve=serve) as process:
+        for _ in "12":
+            process.send_signal(signum)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+        assert process.wait(LIMIT) == 128 + signum
+
+
 def shell(redirection: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the program with its streams redirected by a shell."""
     return run(*arguments, command=["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND], **options)
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-NO_SPACE = rb"Error occurred: (OSError: )?\[Errno 28\] No space left on device\n"
+NO_SPACE = b"Error occurred: stdout cannot be written ([Errno 28] No space left on device)\n"
 
 
 @FULL
 @pytest.mark.parametrize("options", [[], ["-q"], ["--compare"]], ids=" ".join)
 def test_a_full_disk_is_one_line_of_error(options: list[str], serve: Callable[..., Server]) -> None:
     result = shell(">/dev/full", "--base-url", serve(answer("Hello")).url, *options, "Hi")
-    assert re.fullmatch(NO_SPACE, result.stderr)
-    assert result.returncode == 1
+    assert (result.stderr, result.returncode) == (NO_SPACE, 1)
 
 
 @FULL
