@@ -26,6 +26,7 @@ if __name__ == "__main__":  # before the other imports, as those take a while
 import argparse
 import asyncio
 import contextlib
+import contextvars
 import errno
 import functools
 import io
@@ -46,7 +47,6 @@ from g4f.errors import RetryProviderError
 from g4f.providers.response import FinishReason, ProviderInfo
 
 Messages = list[dict[str, str]]
-Names = list[str]
 Write = Callable[[str], None]
 Ask = Callable[..., Awaitable[str]]
 
@@ -85,7 +85,7 @@ def show(text: str) -> None:
                 unfinished = not text.endswith("\n") if text else unfinished
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
             print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # somebody's stdout may be anything
             raise OutputError(f"stdout cannot be written ({error})") from error
 
 
@@ -146,16 +146,17 @@ async def main(
             piece, held = held.rstrip("\n"), held[len(held.rstrip("\n")) :]
         show(piece)
 
-    def ask(put: Write, asked: Names, silent: Names) -> Awaitable[str]:
-        route = choose_provider(messages, model, provider, base_url, put, asked, silent)
-        return stream(messages, model, put, **route)
+    def ask(put: Write, asking: Write, silent: list[str]) -> Awaitable[str]:
+        return stream(messages, model, put, **choose_provider(messages, model, provider, base_url, asking, silent))
 
     try:
         try:
-            await answer(ask, write, text.tell, model, timeout, bool(provider or base_url))
+            reason = await answer(ask, write, text.tell, model, timeout, bool(provider or base_url))
         finally:
             if quiet and text.tell():
                 show("\n")
+        if reason in ("length", "content_filter"):
+            tell(f"The answer was cut short (finish reason: {reason}).")
         if history is not None:
             history += [*turn, {"role": "assistant", "content": text.getvalue()}]
     except Exception as error:
@@ -184,22 +185,21 @@ def read_chunk(chunk: Any) -> tuple[str, str]:
 
 
 def choose_provider(
-    messages: Messages, model: str, provider: Any, base_url: str | None, put: Write, asked: Names, silent: Names
+    messages: Messages, model: str, provider: Any, base_url: str | None, asking: Write, silent: list[str]
 ) -> dict[str, Any]:
-    """Return what tells g4f whom to ask; its default route skips providers found `silent` and adds to those `asked`."""
+    """Return what tells g4f whom to ask; its default route tells whom it is `asking`, and skips the `silent` ones."""
     if base_url:  # `models` keeps g4f from asking the server for them, and from taking one that only ends alike
         key = os.environ.get("OPENAI_API_KEY", "").strip() or None
         base = create_custom_provider(base_url, key, models=[model], default_model=model)
     elif provider or getattr(AsyncClient().chat.completions, "provider", True):  # a client of your own may bring one
         return {"provider": provider}
     else:
-        asked.append(REGISTRY)
-        put("")
+        asking(REGISTRY)
         try:
             from g4f.providers.any_provider import AnyProvider  # fetches it
         except Exception as error:
             raise RuntimeError(f"{REGISTRY} could not be read ({describe(error)})") from error
-        asked.pop()
+        asking(model)
         base = AnyProvider
 
     class Route(base):  # type: ignore[misc, valid-type]
@@ -210,8 +210,7 @@ def choose_provider(
                 if isinstance(chunk, FinishReason) and not chunk.reason:
                     continue  # some servers send "" with every piece, and g4f would take the first for the end
                 if isinstance(chunk, ProviderInfo) and not base_url:
-                    asked.append(chunk.name)
-                    put("")
+                    asking(chunk.name)
                 yield chunk
                 if isinstance(chunk, FinishReason) and base_url:
                     return  # g4f would wait for the server to close the connection
@@ -219,23 +218,24 @@ def choose_provider(
     return {"provider": Route, "ignored": [*silent]}
 
 
-async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str, timeout: float, named: bool) -> None:
-    """Write an answer as it arrives; until it has started, pass over silent providers and ask a named one again."""
-    silent: Names = []
+async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str, timeout: float, named: bool) -> str:
+    """Write an answer as it arrives and return the finish reason.
+
+    Until it has started, silent providers are passed over, and a named one that is busy is asked again.
+    """
+    silent: list[str] = []
     pauses = [1, 2] if named else []
     while True:
         asked = [model]
         try:
-            reason = await watch(ask, write, asked, silent, timeout)
+            reason = await watch(ask, write, started, asked, silent, timeout)
             if not started():
                 raise RuntimeError(f"the model sent no text (finish reason: {reason})")
-            if reason in ("length", "content_filter"):
-                tell(f"The answer was cut short (finish reason: {reason}).")
-            return
+            return reason
         except Exception as error:
             if started():
                 if getattr(error, "filename", None):  # g4f's log of token counts: the answer is whole
-                    return
+                    return ""
                 raise
             if isinstance(error, TimeoutError) and asked[-1] not in (model, REGISTRY, *silent):
                 tell(f"{error}; trying the next")
@@ -249,53 +249,60 @@ async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str,
                 raise
 
 
-async def watch(ask: Ask, write: Write, asked: Names, silent: Names, timeout: float) -> str:
-    """Return what `ask` returns, raise what it raises, or TimeoutError when it puts nothing for `timeout` seconds.
+async def watch(
+    ask: Ask, write: Write, started: Callable[[], int], asked: list[str], silent: list[str], timeout: float
+) -> str:
+    """Return what `ask` returns, raise what it raises, or TimeoutError when nothing comes for `timeout` seconds.
 
     It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
     """
     loop = asyncio.get_running_loop()
-    ended, closed, last = loop.create_future(), False, time.monotonic()
+    ended: asyncio.Future[tuple[str, Exception | None]] = loop.create_future()
     task: asyncio.Task[None] | None = None
-    reason: str = ""
-    failure: Exception | None = None
+    closed, last = False, time.monotonic()
 
-    def put(piece: str) -> None:  # "" is no text, but a sign of life
+    def put(piece: str) -> None:
         nonlocal last
-        if closed:
+        if closed or not loop.is_running():  # Ctrl-C stops a loop, and what runs in it need not hear of it
             raise TimeoutError("nobody waits for this any more")
         if piece:
             write(piece)
-        else:
-            notify(f"Waiting for {asked[-1]} ...")
         last = time.monotonic()
 
+    def asking(name: str) -> None:
+        put("")  # a sign of life
+        asked.append(name)
+        if not started():
+            notify(f"Waiting for {name} ...")
+
     async def work() -> None:
-        nonlocal task, reason, failure
-        task = asyncio.current_task()
+        nonlocal task
+        task, reason, failure = asyncio.current_task(), "", None
         try:
-            reason = await ask(put, asked, silent)
+            asking(asked[-1])
+            reason = await ask(put, asking, silent)
         except BaseException as error:  # SystemExit and the like are a provider's failure too
             failure = error if isinstance(error, Exception) else RuntimeError(f"g4f gave up: {error!r}")
         with contextlib.suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(ended.set_result, None)
+            loop.call_soon_threadsafe(ended.set_result, (reason, failure))
 
-    put("")
-    thread = threading.Thread(target=asyncio.run, args=(work(),), daemon=True)
-    thread.start()
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(asyncio.run, work()), daemon=True)
     try:
+        thread.start()
         while not ended.done():
-            await asyncio.wait([ended], timeout=last + timeout - time.monotonic())
-            if output.locked():  # the reader of stdout takes a break
+            deadline = last + timeout
+            await asyncio.wait([ended], timeout=deadline - time.monotonic())
+            if output.locked() or time.monotonic() > deadline + 1:  # the reader paused, or this process did
                 last = time.monotonic()
             elif not ended.done() and time.monotonic() >= last + timeout:
                 raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds")
     finally:
         closed = True
-        with contextlib.suppress(RuntimeError):  # its loop has been closed
-            if task:
+        if task:
+            with contextlib.suppress(RuntimeError):  # its loop has been closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
-        thread.join(0.5)  # it closes its connection; if it hangs, it is left behind
+            thread.join(0.5)  # it closes its connection; if it hangs, it is left behind
+    reason, failure = ended.result()
     if failure:
         raise failure
     return reason
@@ -304,9 +311,9 @@ async def watch(ask: Ask, write: Write, asked: Names, silent: Names, timeout: fl
 def notify(line: str) -> None:
     """Show a notice on stderr in place of the last, if that is a terminal; "" leaves no trace of it."""
     global noticed
-    if not line and not noticed:
-        return
     with contextlib.suppress(AttributeError, OSError, ValueError):
+        if not (line or noticed) or not sys.stderr.isatty():
+            return
         width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
         line = " ".join(line.encode("ascii", "replace").decode().split())[:width]  # others may be wider
         print(f"\r{' ' * width * noticed}\r{line}", end="", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,6 +261,19 @@ def test_a_terminal_shows_who_is_awaited(connect: Connect, hosts: dict[str, Any]
         assert terminal.wait_for_end() == 130
 
 
+def test_a_terminal_shows_that_no_more_once_there_is_text(connect: Connect) -> None:
+    pytest.importorskip("pty")
+    from terminal import Terminal
+
+    # For g4f a source alone is no answer, so it asks the next provider.
+    source = {"event": "citation", "url": "https://example.com/a", "title": "A"}
+    internet = connect({COPILOT: copilot(source), YQCLOUD: yqcloud(b"Hello")})
+    with Terminal(env=internet.env) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert "[A](https://example.com/a)Hello\n" in terminal.text
+    assert terminal.received.count(b"Waiting for Yqcloud") == 0
+
+
 # --- A provider fails ---
 
 FAILURES = {
@@ -316,6 +330,13 @@ def test_the_next_provider_answers_when_one_says_nothing(connect: Connect, silen
     internet = connect({COPILOT: silence, YQCLOUD: yqcloud(b"Hello", b" there!")})
     assert run(internet, "-t", LIMIT) == (0, GREETING, PASSED_OVER)
     assert internet.tried().count(f"look-up {COPILOT}") == 1
+
+
+@pytest.mark.slow
+def test_each_provider_has_the_whole_time_limit(connect: Connect) -> None:
+    pause = functools.partial(time.sleep, float(LIMIT) * 2 / 3)
+    internet = connect({COPILOT: [[pause, RESET]], YQCLOUD: yqcloud(pause, b"Hello there!")})
+    assert run(internet, "-t", LIMIT) == (0, GREETING, "")
 
 
 @pytest.mark.slow

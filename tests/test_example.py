@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
+import io
 import os
 import subprocess
 import sys
@@ -76,6 +78,11 @@ def test_main_tells_an_error_and_returns_a_status(serve: Serve, capsys: pytest.C
     assert err.splitlines()[0] == "Error occurred: Error 404: no such model"
 
 
+def workers() -> list[threading.Thread]:
+    """Return the threads in which main() runs g4f."""
+    return [thread for thread in threading.enumerate() if thread.name.endswith("(run)")]
+
+
 def test_a_cancelled_main_has_printed_what_arrived_and_closed_the_connection(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,10 +96,61 @@ def test_a_cancelled_main_has_printed_what_arrived_and_closed_the_connection(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert printed + capsys.readouterr().out == "Hel\n\nFinal accumulated text: Hel\n"
-        assert not [thread for thread in threading.enumerate() if thread.name.endswith("(run)")]
+        assert not workers()
 
     asyncio.run(cancel_it())
     assert server.closed.acquire(timeout=LIMIT)
+
+
+def test_nothing_is_printed_while_its_loop_stands_still(
+    serve: Callable[..., Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = threading.Event()
+    server = serve([SSE, delta("Hel"), more.wait, delta("lo"), HANG])
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main(base_url=server.url))
+
+    async def interrupt() -> None:
+        while capsys.readouterr().out != "Hel":
+            await asyncio.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(asyncio.gather(task, interrupt()))
+    more.set()
+    for thread in workers():
+        thread.join()
+    assert capsys.readouterr().out == ""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert capsys.readouterr().out == "\n\nFinal accumulated text: Hel\n"
+
+
+def test_all_is_printed_in_the_context_of_the_caller(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller, callers = contextvars.ContextVar("caller", default=""), []
+
+    class Stdout(io.StringIO):
+        def write(self, text: str) -> int:
+            callers.append(caller.get())
+            return super().write(text)
+
+    async def call() -> int | None:
+        caller.set("me")
+        return await main(base_url=serve(answer("Hel", "lo")).url)
+
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    assert asyncio.run(call()) is None
+    assert set(callers) == {"me"}
+
+
+def test_a_stdout_that_is_none_is_an_error(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", object())
+    assert asyncio.run(main(base_url=serve(answer("Hello")).url)) == 1
+    assert capsys.readouterr().err.startswith("Error occurred: stdout cannot be written (")
 
 
 def test_text_that_comes_too_late_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,11 +164,13 @@ def test_text_that_comes_too_late_is_not_printed(capsys: pytest.CaptureFixture[s
             late.wait()
             yield "Hello there!"
 
-    threads = threading.enumerate()
-    assert asyncio.run(main(provider=Provider, timeout=0.1)) == 1
-    late.set()
-    for thread in set(threading.enumerate()) - set(threads):
-        thread.join()
+    async def call() -> None:
+        assert await main(provider=Provider, timeout=0.1) == 1
+        late.set()
+        for thread in workers():
+            thread.join()
+
+    asyncio.run(call())
     assert capsys.readouterr().out == "\n\nFinal accumulated text: \n"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import random
 import re
 import signal
@@ -19,6 +21,7 @@ from typing import IO, Any
 import pytest
 
 from loopback import HANG, SSE, Server, Step, answer, delta, finish, reply, serving
+from messages_stream import main
 from program import COMMAND, LIMIT, PATH, run, start
 
 pty = pytest.importorskip("pty")
@@ -129,34 +132,33 @@ def test_a_signal_in_quiet_mode_leaves_the_text_and_one_newline(
 
 
 @contextlib.contextmanager
-def not_accepting() -> Iterator[int]:
-    """Listen on a port to which connections hang."""
+def not_accepting() -> Iterator[tuple[int, set[int]]]:
+    """Listen on a port to which connections hang; yield it, and the ports of the connections there are."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(3):  # more than the queue holds
-            client = stack.enter_context(socket.socket())
+        clients = [stack.enter_context(socket.socket()) for _ in range(3)]  # more than the queue holds
+        for client in clients:
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], {client.getsockname()[1] for client in clients}
 
 
-def connecting(port: int) -> int:
-    """Count the connections to a port that are not made yet."""
-    return Path("/proc/net/tcp").read_text().count(f":{port:04X} 02 ")  # SYN_SENT
+def connecting(port: int) -> set[int]:
+    """Return the ports of the connections to a port that are not made yet."""
+    table = Path("/proc/net/tcp").read_text()
+    return {int(each, 16) for each in re.findall(rf":(\w+) \w+:{port:04X} 02 ", table)}  # SYN_SENT
 
 
 @PROC
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_ends_the_program_while_it_connects(signum: int) -> None:
-    with not_accepting() as port:
-        before = connecting(port)
-        with start("--base-url", f"http://127.0.0.1:{port}/v1") as process:
-            while connecting(port) == before:
-                assert process.poll() is None
-            process.send_signal(signum)
-            assert (*end(process), process.returncode) == (final(""), "", 128 + signum)
+    with not_accepting() as (port, others), start("--base-url", f"http://127.0.0.1:{port}/v1") as process:
+        while not connecting(port) - others:
+            assert process.poll() is None
+        process.send_signal(signum)
+        assert (*end(process), process.returncode) == (final(""), "", 128 + signum)
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -346,6 +348,21 @@ def without_a_reader(*script: bytes, serve: Callable[..., Server]) -> Iterator[P
 def test_the_time_limit_is_not_for_the_reader(serve: Callable[..., Server]) -> None:
     with without_a_reader(*TALE, finish(), serve=serve) as process:
         assert (*end(process), process.returncode) == (final("word " * 40_000)[1:], "", 0)
+
+
+@SLOW
+def test_the_time_limit_does_not_run_while_the_program_is_stopped(serve: Callable[..., Server]) -> None:
+    gate = threading.Event()
+    server = serve([SSE, HELLO, gate.wait, delta("!"), finish()])
+    with start("--base-url", server.url, "-t", "2", bufsize=0) as process:
+        out = read_until(process.stdout, b"Hello").decode()
+        for signum, seconds in ((0, 0.5), (signal.SIGSTOP, 3.5), (signal.SIGCONT, 0.5)):  # 0 is none
+            process.send_signal(signum)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(seconds)
+        gate.set()
+        rest, err = end(process)
+    assert (out + rest, err, process.returncode) == (final("Hello!"), "", 0)
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -620,6 +637,17 @@ def test_the_notice_is_for_terminals(serve: Callable[..., Server]) -> None:
         assert terminal.received.decode() == final("Hello").replace("\n", "\r\n")
 
 
+def test_the_notice_is_not_for_what_only_has_a_terminal_below_it(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(pty.openpty()[1], "wb", 0) as terminal:
+        stderr = io.StringIO()
+        monkeypatch.setattr(stderr, "fileno", terminal.fileno, raising=False)
+        monkeypatch.setattr(sys, "stderr", stderr)
+        asyncio.run(main(base_url=serve(answer("Hello")).url))
+    assert stderr.getvalue() == ""
+
+
 def test_the_notice_stays_out_of_a_pipe(serve: Callable[..., Server]) -> None:
     gate = threading.Event()
     with Terminal("--base-url", serve([gate.wait, answer("Hello")]).url, stdout=PIPE) as terminal:
@@ -650,3 +678,4 @@ def test_a_cut_off_answer_is_told_on_a_line_of_its_own(text: str, serve: Callabl
     with Terminal("--base-url", serve(SSE + delta(text) + finish("length")).url, "-q", "Hi") as terminal:
         assert terminal.wait_for_end() == 0
     assert terminal.text == "Hello\nThe answer was cut short (finish reason: length)."
+    assert terminal.screen.cursor.y == 2  # no empty line follows
