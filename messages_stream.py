@@ -29,7 +29,6 @@ import contextlib
 import contextvars
 import errno
 import functools
-import io
 import json
 import logging
 import re
@@ -66,6 +65,9 @@ noticed = False  # whether a notice stands there
 
 
 # --- The example ---
+
+# main() collects and prints what async_stream() writes. answer() decides who is asked, and who is asked again; meanwhile
+# watch() runs g4f in a thread and keeps the time.
 
 
 class OutputError(Exception):
@@ -133,14 +135,14 @@ async def main(
     answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
     `stream` asks: async_stream(), or sync_stream() in a thread.
     """
-    text, held = io.StringIO(), ""
-    status = None
+    text = bytearray()  # grows in place, where a string would be copied for each piece
+    held, status = "", None
     turn = [{"role": "user", "content": message}]
     messages = [*([{"role": "system", "content": system}] if system else []), *(history or []), *turn]
 
     def write(piece: str) -> None:
         nonlocal held
-        text.write(piece)
+        text.extend(piece.encode("utf-8", "replace"))
         if quiet:  # newlines wait for more text, as only one may end the answer
             held += piece
             piece, held = held.rstrip("\n"), held[len(held.rstrip("\n")) :]
@@ -151,19 +153,19 @@ async def main(
 
     try:
         try:
-            reason = await answer(ask, write, text.tell, model, timeout, bool(provider or base_url))
+            reason = await answer(ask, write, text.__len__, model, timeout, bool(provider or base_url))
         finally:
-            if quiet and text.tell():
+            if quiet and text:
                 show("\n")
         if reason in ("length", "content_filter"):
             tell(f"The answer was cut short (finish reason: {reason}).")
         if history is not None:
-            history += [*turn, {"role": "assistant", "content": text.getvalue()}]
+            history += [*turn, {"role": "assistant", "content": text.decode()}]
     except Exception as error:
         status = fail(error, NAMED_HINT if provider or base_url else DEFAULT_HINT)
     finally:
         try:
-            show("" if quiet else f"\n\nFinal accumulated text: {text.getvalue()}\n")
+            show("" if quiet else f"\n\nFinal accumulated text: {text.decode()}\n")
         except OutputError as error:
             status = status or fail(error)
     return status
@@ -311,8 +313,10 @@ async def watch(
 def notify(line: str) -> None:
     """Show a notice on stderr in place of the last, if that is a terminal; "" leaves no trace of it."""
     global noticed
+    if not (line or noticed):
+        return
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        if not (line or noticed) or not sys.stderr.isatty():
+        if not sys.stderr.isatty():
             return
         width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
         line = " ".join(line.encode("ascii", "replace").decode().split())[:width]  # others may be wider
