@@ -153,7 +153,7 @@ async def main(
 
     try:
         try:
-            reason = await answer(ask, write, text.__len__, model, timeout, bool(provider or base_url))
+            reason = await answer(ask, write, text, model, timeout, bool(provider or base_url))
         finally:
             if quiet and text:
                 show("\n")
@@ -220,22 +220,22 @@ def choose_provider(
     return {"provider": Route, "ignored": [*silent]}
 
 
-async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str, timeout: float, named: bool) -> str:
+async def answer(ask: Ask, write: Write, text: bytearray, model: str, timeout: float, named: bool) -> str:
     """Write an answer as it arrives and return the finish reason.
 
-    Until it has started, silent providers are passed over, and a named one that is busy is asked again.
+    Until there is text, silent providers are passed over, and a named one that is busy is asked again.
     """
     silent: list[str] = []
     pauses = [1, 2] if named else []
     while True:
         asked = [model]
         try:
-            reason = await watch(ask, write, started, asked, silent, timeout)
-            if not started():
+            reason = await watch(ask, write, text, asked, silent, timeout)
+            if not text:
                 raise RuntimeError(f"the model sent no text (finish reason: {reason})")
             return reason
         except Exception as error:
-            if started():
+            if text:
                 if getattr(error, "filename", None):  # g4f's log of token counts: the answer is whole
                     return ""
                 raise
@@ -251,9 +251,7 @@ async def answer(ask: Ask, write: Write, started: Callable[[], int], model: str,
                 raise
 
 
-async def watch(
-    ask: Ask, write: Write, started: Callable[[], int], asked: list[str], silent: list[str], timeout: float
-) -> str:
+async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silent: list[str], timeout: float) -> str:
     """Return what `ask` returns, raise what it raises, or TimeoutError when nothing comes for `timeout` seconds.
 
     It runs in a thread of its own: g4f makes blocking calls, which neither a time limit nor Ctrl-C could end otherwise.
@@ -274,7 +272,7 @@ async def watch(
     def asking(name: str) -> None:
         put("")  # a sign of life
         asked.append(name)
-        if not started():
+        if not text:
             notify(f"Waiting for {name} ...")
 
     async def work() -> None:
