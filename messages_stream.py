@@ -259,15 +259,20 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[tuple[str, Exception | None]] = loop.create_future()
     task: asyncio.Task[None] | None = None
-    closed, last = False, time.monotonic()
+    closed, writing, last = False, False, time.monotonic()
 
     def put(piece: str) -> None:
-        nonlocal last
-        if closed or not loop.is_running():  # Ctrl-C stops a loop, and what runs in it need not hear of it
+        nonlocal writing, last
+        if not loop.is_running():  # Ctrl-C stops a loop, and what runs in it need not hear of it; it may go on later
+            turn = threading.Event()
+            loop.call_soon_threadsafe(turn.set)
+            turn.wait()
+        if closed:
             raise TimeoutError("nobody waits for this any more")
+        writing = True
         if piece:
             write(piece)
-        last = time.monotonic()
+        last, writing = time.monotonic(), False
 
     def asking(name: str) -> None:
         put("")  # a sign of life
@@ -292,7 +297,7 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
         while not ended.done():
             deadline = last + timeout
             await asyncio.wait([ended], timeout=deadline - time.monotonic())
-            if output.locked() or time.monotonic() > deadline + 1:  # the reader paused, or this process did
+            if writing or time.monotonic() > deadline + 0.2:  # the reader paused, or this process did
                 last = time.monotonic()
             elif not ended.done() and time.monotonic() >= last + timeout:
                 raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds")
@@ -325,7 +330,7 @@ def notify(line: str) -> None:
 def tell(line: str) -> None:
     """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
     notify("")
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # somebody's stderr may be anything
         if sys.stderr is not None:
             print("\n" + line if unfinished and sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
@@ -334,7 +339,7 @@ def fail(error: Exception, hint: str = "") -> int:
     """Print what went wrong to stderr, and what to try; return the exit status."""
     if isinstance(error, OutputError):
         hint = ""
-        if getattr(error.__cause__, "errno", 0) in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+        if getattr(error.__cause__, "errno", 0) == (errno.EINVAL if sys.platform == "win32" else errno.EPIPE):
             sys.stdout = None  # nobody reads any more, as after `| head -1`
             return 1
     tell(f"Error occurred: {describe(error)}\n{hint}".rstrip())

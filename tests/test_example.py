@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -102,7 +103,9 @@ def test_a_cancelled_main_has_printed_what_arrived_and_closed_the_connection(
     assert server.closed.acquire(timeout=LIMIT)
 
 
-def test_nothing_is_printed_while_its_loop_stands_still(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_while_its_loop_stands_still(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     more = threading.Event()
     server = serve([SSE, delta("Hel"), more.wait, delta("lo"), HANG])
     loop = asyncio.new_event_loop()
@@ -113,15 +116,48 @@ def test_nothing_is_printed_while_its_loop_stands_still(serve: Serve, capsys: py
             await asyncio.sleep(0.01)
 
     loop.run_until_complete(wait())
+    waiting, call = threading.Event(), loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: (call(*args), waiting.set()))
     more.set()
-    for thread in workers():
-        thread.join()
+    waiting.wait(LIMIT / 10)
     assert capsys.readouterr().out == ""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)
     loop.close()
-    assert capsys.readouterr().out == "\n\nFinal accumulated text: Hel\n"
+    rest, text = capsys.readouterr().out.split("\n\nFinal accumulated text: ")
+    assert f"Hel{rest}\n" == text
+
+
+def test_a_loop_may_be_run_step_by_step(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve(answer("Hel", "lo", " there!"))
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main(base_url=server.url))
+    while not task.done():
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        time.sleep(0.01)  # what a game or a window does besides
+    loop.close()
+    assert (task.result(), *capsys.readouterr()) == (None, HELLO, "")
+
+
+def test_a_slow_reader_is_not_taken_for_a_sign_of_life_of_another_answer(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stdout(io.StringIO):
+        def write(self, text: str) -> int:
+            time.sleep(0.05)
+            return super().write(text)
+
+    async def both() -> None:
+        other = asyncio.create_task(main(base_url=serve(answer(*"Hello there!" * 5)).url))
+        assert await main(base_url=serve([HANG]).url, timeout=0.5) == 1
+        assert not other.done()
+        await other
+
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    asyncio.run(both())
+    assert "gpt-4 sent nothing for 0.5 seconds" in capsys.readouterr().err
 
 
 def test_all_is_printed_in_the_context_of_the_caller(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +183,14 @@ def test_a_stdout_that_is_none_is_an_error(
     monkeypatch.setattr(sys, "stdout", object())
     assert asyncio.run(main(base_url=serve(answer("Hello")).url)) == 1
     assert capsys.readouterr().err.startswith("Error occurred: stdout cannot be written (")
+
+
+def test_a_stderr_that_is_none_hides_the_error_and_not_the_text(
+    serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", object())
+    assert asyncio.run(main(base_url=serve(SSE + delta("Hel") + b"data: {oops\n\n").url)) == 1
+    assert capsys.readouterr().out == "Hel\n\nFinal accumulated text: Hel\n"
 
 
 def test_text_that_comes_too_late_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
