@@ -340,7 +340,7 @@ def fail(error: Exception, hint: str = "") -> int:
     if isinstance(error, OutputError):
         hint = ""
         if getattr(error.__cause__, "errno", 0) == (errno.EINVAL if sys.platform == "win32" else errno.EPIPE):
-            sys.stdout = None  # nobody reads any more, as after `| head -1`
+            sys.stdout = None  # nobody reads any more, as after `| head -1`; Windows calls that EINVAL
             return 1
     tell(f"Error occurred: {describe(error)}\n{hint}".rstrip())
     return 1
