@@ -60,7 +60,7 @@ CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in 
 TRANSIENT = re.compile(r"(Error: )?(Response|Error) (429|5\d\d)\b")
 
 output = threading.Lock()  # held while something is printed, as g4f's thread prints too
-unfinished = False  # whether the cursor stands behind text on a terminal
+unfinished = False  # whether text on stdout stands in a line without an end
 noticed = False  # whether a notice stands there
 
 
@@ -82,11 +82,13 @@ def show(text: str) -> None:
         if sys.stdout is None:
             raise OutputError("stdout is closed")
         try:
-            if sys.stdout.isatty():
+            if not text.isprintable() and sys.stdout.isatty():  # in this order: the second is a system call
                 text = text.translate(CONTROL)
-                unfinished = not text.endswith("\n") if text else unfinished
-            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-            print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+            if not text.isascii():
+                encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+                text = text.encode(encoding, "replace").decode(encoding)
+            unfinished = not text.endswith("\n") if text else unfinished
+            print(text, end="", flush=True)
         except Exception as error:  # somebody's stdout may be anything
             raise OutputError(f"stdout cannot be written ({error})") from error
 
@@ -331,8 +333,11 @@ def tell(line: str) -> None:
     """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
     notify("")
     with contextlib.suppress(AttributeError, OSError, ValueError):  # somebody's stderr may be anything
+        if unfinished and sys.stdout.isatty() and sys.stderr.isatty():
+            print(file=sys.stderr)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         if sys.stderr is not None:
-            print("\n" + line if unfinished and sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+            print(line, file=sys.stderr, flush=True)
 
 
 def fail(error: Exception, hint: str = "") -> int:

@@ -679,3 +679,14 @@ def test_a_cut_off_answer_is_told_on_a_line_of_its_own(text: str, serve: Callabl
         assert terminal.wait_for_end() == 0
     assert terminal.text == "Hello\nThe answer was cut short (finish reason: length)."
     assert terminal.screen.cursor.y == 2  # no empty line follows
+
+
+@pytest.mark.parametrize("piped", ["stdout", "stderr"])
+def test_what_is_told_beside_a_pipe_has_no_empty_line_before_it(piped: str, serve: Callable[..., Server]) -> None:
+    server = serve(SSE + delta("Hello") + finish("length"))
+    with Terminal("--base-url", server.url, **{piped: PIPE}) as terminal:
+        assert terminal.wait_for_end() == 0
+        pipe = terminal.process.stdout or terminal.process.stderr
+        assert pipe
+        told = terminal.text if piped == "stdout" else pipe.read().decode()
+    assert told.rstrip("\n") == "The answer was cut short (finish reason: length)."
