@@ -38,6 +38,7 @@ import time
 import urllib.parse
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from encodings import utf_16_le
 from typing import Any
 
 import g4f
@@ -210,10 +211,13 @@ def choose_provider(
         @classmethod
         async def create_async_generator(cls, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             kwargs["messages"] = to_messages(messages)  # g4f has dropped what was said before, and white space
+            decoder = utf_16_le.IncrementalDecoder("replace")  # holds half an emoji until the other half comes
             async for chunk in super().create_async_generator(*args, **kwargs):
-                if isinstance(chunk, FinishReason) and not chunk.reason:
+                if type(chunk) is str and (decoder.buffer or not chunk.isascii()):  # g4f fails at half an emoji
+                    chunk = decoder.decode(chunk.encode("utf-16-le", "surrogatepass"))
+                elif isinstance(chunk, FinishReason) and not chunk.reason:
                     continue  # some servers send "" with every piece, and g4f would take the first for the end
-                if isinstance(chunk, ProviderInfo) and not base_url:
+                elif isinstance(chunk, ProviderInfo) and not base_url:
                     asking(chunk.name)
                 yield chunk
                 if isinstance(chunk, FinishReason) and base_url:
