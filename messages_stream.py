@@ -265,7 +265,7 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[tuple[str, Exception | None]] = loop.create_future()
     task: asyncio.Task[None] | None = None
-    closed, writing, last = False, False, time.monotonic()
+    closed, writing, last, excused = False, False, time.monotonic(), 0.0
 
     def put(piece: str) -> None:
         nonlocal writing, last
@@ -303,8 +303,9 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
         while not ended.done():
             deadline = last + timeout
             await asyncio.wait([ended], timeout=deadline - time.monotonic())
-            if writing or time.monotonic() > deadline + 0.2:  # the reader paused, or this process did
-                last = time.monotonic()
+            late = time.monotonic() > deadline + 0.2
+            if writing or (late and last != excused):  # the reader paused, or this process did: believed once
+                last = excused = time.monotonic()
             elif not ended.done() and time.monotonic() >= last + timeout:
                 raise TimeoutError(f"{asked[-1]} sent nothing for {timeout:g} seconds")
     finally:

@@ -160,6 +160,24 @@ def test_a_slow_reader_is_not_taken_for_a_sign_of_life_of_another_answer(
     assert "gpt-4 sent nothing for 0.5 seconds" in capsys.readouterr().err
 
 
+def test_a_loop_that_always_comes_round_late_does_not_put_off_the_time_limit(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def block() -> None:
+        for _ in range(40):
+            time.sleep(0.3)
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        blocking = asyncio.create_task(block())
+        assert await main(base_url=serve([HANG]).url, timeout=0.5) == 1
+        assert not blocking.done()
+        blocking.cancel()
+
+    asyncio.run(both())
+    assert "gpt-4 sent nothing for 0.5 seconds" in capsys.readouterr().err
+
+
 def test_all_is_printed_in_the_context_of_the_caller(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     caller, callers = contextvars.ContextVar("caller", default=""), []
 
