@@ -83,10 +83,10 @@ def show(text: str) -> None:
         if sys.stdout is None:
             raise OutputError("stdout is closed")
         try:
-            if not text.isprintable() and sys.stdout.isatty():  # in this order: the second is a system call
+            if not text.isprintable() and is_terminal(sys.stdout):  # in this order: the second is a system call
                 text = text.translate(CONTROL)
-            if not text.isascii():
-                encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            if encoding != "utf-8" or not text.isascii():
                 text = text.encode(encoding, "replace").decode(encoding)
             unfinished = not text.endswith("\n") if text else unfinished
             print(text, end="", flush=True)
@@ -323,11 +323,9 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
 def notify(line: str) -> None:
     """Show a notice on stderr in place of the last, if that is a terminal; "" leaves no trace of it."""
     global noticed
-    if not (line or noticed):
+    if not noticed and (unfinished or not line or not is_terminal(sys.stderr)):
         return
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        if not sys.stderr.isatty():
-            return
+    with contextlib.suppress(Exception):  # somebody's stderr may be anything
         width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
         line = " ".join(line.encode("ascii", "replace").decode().split())[:width]  # others may be wider
         print(f"\r{' ' * width * noticed}\r{line}", end="", file=sys.stderr, flush=True)
@@ -337,12 +335,17 @@ def notify(line: str) -> None:
 def tell(line: str) -> None:
     """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
     notify("")
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # somebody's stderr may be anything
-        if unfinished and sys.stdout.isatty() and sys.stderr.isatty():
-            print(file=sys.stderr)
-    with contextlib.suppress(AttributeError, OSError, ValueError):
+    start = "\n" if unfinished and is_terminal(sys.stdout) and is_terminal(sys.stderr) else ""
+    with contextlib.suppress(Exception):
         if sys.stderr is not None:
-            print(line, file=sys.stderr, flush=True)
+            print(start + line, file=sys.stderr, flush=True)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal; what cannot tell is none."""
+    with contextlib.suppress(Exception):
+        return bool(stream.isatty())
+    return False
 
 
 def fail(error: Exception, hint: str = "") -> int:

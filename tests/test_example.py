@@ -203,6 +203,27 @@ def test_a_stdout_that_is_none_is_an_error(
     assert capsys.readouterr().err.startswith("Error occurred: stdout cannot be written (")
 
 
+def test_half_a_pair_of_surrogates_is_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8"))
+    messages_stream.show("a\ud800b")
+    assert written.getvalue() == b"a?b"
+
+
+@pytest.mark.parametrize("isatty", [False, None, lambda stdout: 1 / 0])
+def test_a_stdout_that_cannot_tell_is_no_terminal(
+    isatty: Any, serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stdout(io.StringIO):
+        pass
+
+    Stdout.isatty = isatty  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    assert asyncio.run(main(base_url=serve(SSE + delta("Hel") + b"data: {oops\n\n").url)) == 1
+    assert sys.stdout.getvalue() == "Hel\n\nFinal accumulated text: Hel\n"
+    assert capsys.readouterr().err.startswith("Error occurred: Invalid JSON data: ")
+
+
 def test_a_stderr_that_is_none_hides_the_error_and_not_the_text(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

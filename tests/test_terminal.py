@@ -462,7 +462,7 @@ def test_a_closed_stdin_is_an_empty_one(
 
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-TEXT = "naïve “€” → 日本 😀"
+TEXT = "naïve “€” → 日本 😀 100 %"
 
 
 @pytest.mark.parametrize(
@@ -471,6 +471,7 @@ TEXT = "naïve “€” → 日本 😀"
         pytest.param({"PYTHONIOENCODING": "ascii"}, "ascii", id="ASCII"),
         pytest.param({"PYTHONIOENCODING": "ascii:strict"}, "ascii", id="strict ASCII"),
         pytest.param({"PYTHONIOENCODING": "cp1252"}, "cp1252", id="cp1252"),
+        pytest.param({"PYTHONIOENCODING": "cp864"}, "cp864", id="cp864, which has no %"),
         pytest.param({"PYTHONIOENCODING": "utf-16"}, "utf-16", id="UTF-16", marks=pytest.mark.slow),
         pytest.param(C_LOCALE, "ascii", id="the C locale"),
         pytest.param({"LC_ALL": "C"}, "utf-8", id="the C locale as Python takes it"),
@@ -646,6 +647,14 @@ def test_the_notice_is_not_for_what_only_has_a_terminal_below_it(
         monkeypatch.setattr(sys, "stderr", stderr)
         asyncio.run(main(base_url=serve(answer("Hello")).url))
     assert stderr.getvalue() == ""
+
+
+def test_the_notice_leaves_text_in_its_line(serve: Callable[..., Server]) -> None:
+    script = "import asyncio, sys; from messages_stream import *; show('Oh: '); asyncio.run(main(base_url=sys.argv[1]))"
+    command = [sys.executable, "-c", script, serve(answer("Hello")).url]
+    with Terminal(command=command, env={"PYTHONPATH": str(PATH.parent)}) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.text == "Oh: " + final("Hello").rstrip()
 
 
 def test_the_notice_stays_out_of_a_pipe(serve: Callable[..., Server]) -> None:
