@@ -136,7 +136,7 @@ async def main(
 
     An error is printed to stderr, not raised. `timeout` is the longest silence allowed, in seconds. `quiet` prints the
     answer alone, ending in one newline. `history` is what was said before; a message that got its answer is added.
-    `stream` asks: async_stream(), or sync_stream() in a thread.
+    `stream` asks, as async_stream() does.
     """
     text = bytearray()  # grows in place, where a string would be copied for each piece
     held, status = "", None
@@ -411,6 +411,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     options.quiet |= options.chat or options.compare  # each answer ends in one newline
     if words and not options.message.strip():
         parser.error("the message is empty")
+    if options.provider is not None and not options.provider.strip():  # an unset variable: not to be sent to everybody
+        parser.error("the provider is empty")
     return options
 
 
@@ -467,8 +469,8 @@ def chat(message: str, **options: Any) -> int:
                     status |= asyncio.run(main(message, **options, history=history)) or 0
                 # The collector is off, see the top; in a thread, as Ctrl-C would be lost in a finalizer.
                 threading.Thread(target=gc.collect, daemon=True).start()
-            if sys.stdout is None:  # the reader has gone
-                break
+            if sys.stdout is None:  # from the start, or as the reader has gone
+                return status or fail(OutputError("stdout is closed"))
             if not sys.stdout.isatty():  # input() would print the prompt there
                 print(prompt, end="", file=sys.stderr, flush=True)
             message = input(prompt if sys.stdout.isatty() else "")
@@ -481,6 +483,8 @@ def chat(message: str, **options: Any) -> int:
 def run(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     sys.stdin, sys.stderr = sys.stdin or open(os.devnull), sys.stderr or open(os.devnull, "w")
+    if getattr(sys.stdout, "write_through", False):  # PYTHONUNBUFFERED: a full disk would cut text in silence
+        sys.stdout = open(sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, closefd=False)
     # What others leave on stderr, about connections and threads that were given up, helps nobody.
     warnings.simplefilter("ignore")
     logging.disable()

@@ -143,6 +143,8 @@ def test_compare_fails_if_either_stream_does(serve: Serve, fails: int) -> None:
         ([""], "the message is empty"),
         (["  ", "\n"], "the message is empty"),
         (["-"], "the message is empty"),
+        (["-p", ""], "the provider is empty"),
+        (["--provider", " ", "Hi"], "the provider is empty"),
     ],
 )
 def test_wrong_usage_is_told_with_status_2(arguments: list[str], complaint: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
+import os
 import random
 import re
 import signal
@@ -410,8 +412,20 @@ def test_help_on_a_full_disk_is_an_error(option: str) -> None:
     assert result.returncode == 1
 
 
-def test_a_closed_stdout_is_one_line_of_error(serve: Callable[..., Server]) -> None:
-    result = shell(">&-", "--base-url", serve(answer("Hello")).url)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_takes_half_of_the_final_line_is_an_error(
+    unbuffered: str, tmp_path: Path, serve: Callable[..., Server]
+) -> None:
+    limited = ["sh", "-c", 'ulimit -f 40; exec "$@" >"$0"', str(tmp_path / "out"), *COMMAND]
+    environment = {"PYTHONUNBUFFERED": unbuffered}
+    result = run("--base-url", serve(answer("a" * 15_000)).url, command=limited, env=environment)
+    error = f"Error occurred: stdout cannot be written ([Errno {errno.EFBIG}] {os.strerror(errno.EFBIG)})\n"
+    assert (result.stderr.decode(), result.returncode) == (error, 1)
+
+
+@pytest.mark.parametrize("options", [[], ["--chat"], ["--chat", "Hi"]], ids=" ".join)
+def test_a_closed_stdout_is_one_line_of_error(options: list[str], serve: Callable[..., Server]) -> None:
+    result = shell(">&-", "--base-url", serve(answer("Hello")).url, *options, input=b"Hi\nHo\n")
     assert (result.stderr, result.returncode) == (b"Error occurred: stdout is closed\n", 1)
 
 
