@@ -89,7 +89,8 @@ def show(text: str) -> None:
             if encoding != "utf-8" or not text.isascii():
                 text = text.encode(encoding, "replace").decode(encoding)
             unfinished = not text.endswith("\n") if text else unfinished
-            print(text, end="", flush=True)
+            sys.stdout.write(text)  # at half the cost of print()
+            sys.stdout.flush()
         except Exception as error:  # somebody's stdout may be anything
             raise OutputError(f"stdout cannot be written ({error})") from error
 
