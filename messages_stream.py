@@ -86,7 +86,7 @@ def show(text: str) -> None:
             if not text.isprintable() and is_terminal(sys.stdout):  # in this order: the second is a system call
                 text = text.translate(CONTROL)
             encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-            if encoding != "utf-8" or not text.isascii():
+            if encoding != "utf-8" or not text.isascii():  # question marks for what stdout lacks: cp864 lacks %
                 text = text.encode(encoding, "replace").decode(encoding)
             unfinished = not text.endswith("\n") if text else unfinished
             sys.stdout.write(text)  # at half the cost of print()
@@ -322,7 +322,7 @@ async def watch(ask: Ask, write: Write, text: bytearray, asked: list[str], silen
 
 
 def notify(line: str) -> None:
-    """Show a notice on stderr in place of the last, if that is a terminal; "" leaves no trace of it."""
+    """Show a notice on stderr in place of the last, on a terminal and not behind text; "" leaves no trace of it."""
     global noticed
     if not noticed and (unfinished or not line or not is_terminal(sys.stderr)):
         return
