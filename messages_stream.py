@@ -457,10 +457,11 @@ def chat(message: str, **options: Any) -> int:
 
         readline.parse_and_bind("set enable-bracketed-paste on")  # several lines pasted are one turn
     sys.stdin.reconfigure(errors="replace", newline=None)  # type: ignore[union-attr]
-    interactive = sys.stdin.isatty()
+    interactive = is_terminal(sys.stdin)
     prompt = "> " if interactive else ""
     history: Messages = []
     status = 0
+    show("")  # raises OutputError where stdout is closed
     if interactive:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -470,11 +471,11 @@ def chat(message: str, **options: Any) -> int:
                     status |= asyncio.run(main(message, **options, history=history)) or 0
                 # The collector is off, see the top; in a thread, as Ctrl-C would be lost in a finalizer.
                 threading.Thread(target=gc.collect, daemon=True).start()
-            if sys.stdout is None:  # from the start, or as the reader has gone
-                return status or fail(OutputError("stdout is closed"))
-            if not sys.stdout.isatty():  # input() would print the prompt there
+            if sys.stdout is None:  # the reader has gone
+                return status
+            if not is_terminal(sys.stdout):  # input() would print the prompt there
                 print(prompt, end="", file=sys.stderr, flush=True)
-            message = input(prompt if sys.stdout.isatty() else "")
+            message = input(prompt if is_terminal(sys.stdout) else "")
     except (EOFError, KeyboardInterrupt):
         if interactive:
             tell("")
