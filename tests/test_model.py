@@ -8,14 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import serve_smollm2
-from program import LIMIT, run, start
+from program import COMMAND, LIMIT, run, start
+from terminal import CTRL_C, CTRL_D, Terminal
 
 SCRIPT = [sys.executable, serve_smollm2.__file__]
+# Tells where the model is and ends at the first signal, with a status of its own.
+WAIT = """
+import os, signal, sys
+signals = {signal.SIGINT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+print(os.environ["OPENAI_BASE_URL"], flush=True)
+sys.exit(40 + signal.sigwait(signals))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +33,6 @@ def model_url() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.slow
 def test_a_real_answer_arrives_in_several_pieces(model_url: str) -> None:
     pieces = []
     with start("-q", "--base-url", model_url, "-m", "smollm2", "Name the capital of France.") as process:
@@ -36,24 +44,56 @@ def test_a_real_answer_arrives_in_several_pieces(model_url: str) -> None:
     assert b"Paris" in b"".join(pieces)
 
 
-@pytest.mark.slow
-def test_the_final_line_repeats_a_real_answer(model_url: str) -> None:
-    done = run("--base-url", model_url, "-m", "smollm2")
+def test_a_real_conversation_remembers_what_was_said(model_url: str) -> None:
+    done = run("-c", "--base-url", model_url, "-m", "smollm2", input=b"Name the capital of France.\nAnd of Italy?\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.search(rb"Paris.*\n.*Rome", done.stdout, re.DOTALL)
+
+
+def test_one_command_prints_a_real_answer_and_repeats_it_in_the_final_line() -> None:
+    done = run(command=[*SCRIPT, *COMMAND])
     assert (done.returncode, done.stderr) == (0, b"")
     text, final = done.stdout.decode().split("\n\nFinal accumulated text: ")
     assert text and final == f"{text}\n"
 
 
-@pytest.mark.slow
-def test_a_real_conversation_remembers_what_was_said(model_url: str) -> None:
-    done = run(
-        "--chat", "--base-url", model_url, "-m", "smollm2", input=b"Name the capital of France.\nAnd of Italy?\n"
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert re.search(rb"Paris.*\n.*Rome", done.stdout, re.DOTALL)
+def test_ctrl_c_stops_the_answer_and_not_the_model() -> None:
+    with Terminal("--chat", command=[*SCRIPT, *COMMAND]) as terminal:
+        terminal.enter("Why is the sky blue?")
+        terminal.wait_for("The answer")
+        terminal.type(CTRL_C)
+        terminal.enter("Name the capital of France.")
+        terminal.wait_for("Paris")
+        terminal.wait_for_prompt()
+        terminal.type(CTRL_D)
+        assert terminal.wait_for_end() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "out", "err", "status"),
+    [
+        (["sh", "-c", 'cat; echo "$@"; echo oh >&2; exit 3', "sh", "--port", "-h"], b"in\n--port -h\n", b"oh\n", 3),
+        (["sh", "-c", "kill -INT $$"], b"", b"", 130),
+        (["no-such-command"], b"", b"no-such-command: No such file or directory\n", 127),
+    ],
+)
+def test_the_streams_and_the_status_are_the_commands(command: list[str], out: bytes, err: bytes, status: int) -> None:
+    done = run(command=[*SCRIPT, *command], input=b"in\n")
+    assert (done.stdout, done.stderr, done.returncode) == (out, err, status)
+
+
+@pytest.mark.parametrize(("send", "signum"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+def test_a_signal_ends_the_command_and_then_the_model(send: Callable[[int, int], None], signum: int) -> None:
+    with start(command=[*SCRIPT, sys.executable, "-c", WAIT], start_new_session=True) as process:
+        assert process.stdout
+        address = "127.0.0.1", int(process.stdout.readline().removeprefix(b"http://127.0.0.1:").removesuffix(b"/v1\n"))
+        socket.create_connection(address).close()
+        send(process.pid, signum)
+        assert (*process.communicate(timeout=LIMIT), process.returncode) == (b"", b"", 40 + signum)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_model_server_ends_cleanly(signum: int) -> None:
     with subprocess.Popen([*SCRIPT, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
@@ -62,10 +102,9 @@ def test_the_model_server_ends_cleanly(signum: int) -> None:
         assert (*server.communicate(timeout=LIMIT), server.returncode) == (b"", b"", 0)
 
 
-@pytest.mark.slow
 def test_the_model_server_refuses_a_busy_port_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
-        done = subprocess.run([*SCRIPT, "--port", port], capture_output=True, timeout=LIMIT, check=False)
+        done = run("--port", port, command=SCRIPT)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode() == f"Port {port} is in use or not allowed; choose another with --port.\n"
