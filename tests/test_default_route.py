@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -13,8 +12,6 @@ import signal
 import ssl
 import struct
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +22,11 @@ import trustme
 
 import loopback
 import program
-from loopback import HANG, RESET, SSE, Server, Step, reply
+from loopback import HANG, RESET, Server, Step, reply
 
 REGISTRY = "g4f.dev"
 COPILOT, YQCLOUD = "copilot.microsoft.com", "api.binjie.fun"  # CopilotApp comes first in every version of g4f
-AIRFORCE, KILO, PERPLEXITY = "api.airforce", "api.kilo.ai", "www.perplexity.ai"
+AIRFORCE, KILO, PERPLEXITY, GROQ = "api.airforce", "api.kilo.ai", "www.perplexity.ai", "api.groq.com"
 # What may stand for a host's scripts:
 OFFLINE = "offline"  # its name does not resolve
 SWALLOWED = None  # the look-up of its name never returns
@@ -146,10 +143,11 @@ def yqcloud(*steps: Step) -> list[Script]:
 # --- The first provider answers ---
 
 GREETING = "Hello there!\n\nFinal accumulated text: Hello there!\n"
-HINT = "Check the connection, name a provider with --provider, or a server of your own with --base-url.\n"
+HINT = "Check the connection and the --model, or try another --provider or --base-url.\n"
+PATIENCE_HINT = "A slow server may need a longer --timeout.\n"
 # What somebody writes who imports the example.
 SCRIPT = [sys.executable, "-c", "import asyncio, sys, messages_stream as m; sys.exit(asyncio.run(m.main()))"]
-LIMIT = "3"  # seconds of silence, enough for g4f to load its providers on a busy machine
+LIMIT = "2"  # seconds of silence, enough for g4f to load its providers on a busy machine
 PATIENCE = 20  # seconds until a test gives up
 
 
@@ -164,15 +162,6 @@ def test_main_without_arguments_prints_what_the_first_provider_says(connect: Con
     assert run(internet, command=SCRIPT) == (0, GREETING, "")
 
 
-def test_a_piece_is_printed_while_the_provider_still_talks(connect: Connect) -> None:
-    printed = threading.Event()
-    internet = connect({COPILOT: copilot(say("Hello"), printed.wait, say(" there!"))})
-    with program.start(env=internet.env) as process:
-        assert process.stdout and process.stdout.read(5) == b"Hello"  # before the rest is sent
-        printed.set()
-        assert process.communicate(timeout=PATIENCE) == (GREETING[5:].encode(), b"")
-
-
 def test_text_after_a_cited_source_is_kept(connect: Connect) -> None:
     source = {"event": "citation", "url": "https://example.com/a", "title": "A"}
     internet = connect({COPILOT: copilot(say("It is"), source, say(" so."))})
@@ -180,33 +169,17 @@ def test_text_after_a_cited_source_is_kept(connect: Connect) -> None:
     assert run(internet) == (0, f"{text}\n\nFinal accumulated text: {text}\n", "")
 
 
-def test_both_streams_can_be_compared(connect: Connect) -> None:
-    internet = connect({COPILOT: copilot(say("Hello"), say(" there!")) * 2})
-    assert run(internet, "--compare") == (
-        0,
-        "Synchronous Stream:\nHello there!\n\nAsynchronous Stream:\nHello there!\n",
-        "",
-    )
-
-
 # --- The registry of providers ---
 
 
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 # What stands for the registry, and the cause that the error has to name besides whose failure it was.
 UNREACHABLE = {
     "offline": (OFFLINE, "Failed to resolve 'g4f.dev'"),
     "refused": (REFUSED, "Connection refused"),
-    "reset": ([[RESET]], "Connection aborted"),
     "cut off": ([reply({"providers": {}})[:-5]], "Connection broken"),
-    "an error": ([reply(b"<html>Sorry", "500 Internal Server Error", "text/html")], ""),
-    "a login page": ([reply(b"<html><body>Log in", kind="text/html")], ""),
-    "invalid JSON": ([reply(b'{"providers": {')], ""),
-    "an empty object": ([reply({})], "'default' not found"),
-    "null": ([reply(None)], ""),
-    "swallowed": slow(SWALLOWED, f"sent nothing for {LIMIT} seconds"),
-    "hanging before the headers": slow([[HANG]], f"sent nothing for {LIMIT} seconds"),
-    "hanging in the body": slow([[reply({"providers": {}})[:-5], HANG]], f"sent nothing for {LIMIT} seconds"),
+    "a login page": ([reply(b"<html><body>Log in", kind="text/html")], "JSONDecodeError"),
+    "swallowed": (SWALLOWED, f"sent nothing for {LIMIT} seconds"),
+    "hanging": ([[HANG]], f"sent nothing for {LIMIT} seconds"),
 }
 
 
@@ -216,21 +189,19 @@ def test_a_registry_that_fails_is_one_clear_line_and_a_hint(connect: Connect, re
     status, out, err = run(internet, "-t", LIMIT)
     assert (status, out) == (1, "\n\nFinal accumulated text: \n")
     error, hint = err.splitlines(keepends=True)
-    assert error.startswith("Error occurred: ") and cause in error and hint == HINT
-    assert re.search(r"g4f\.dev|list of providers|registry", error), "it does not say what failed"
+    assert error.startswith("Error occurred: g4f's list of providers ") and cause in error
+    assert hint == (PATIENCE_HINT if "sent nothing" in cause else HINT)
 
 
-def test_main_without_arguments_returns_a_failing_status_offline(connect: Connect) -> None:
-    status, out, err = run(connect({REGISTRY: OFFLINE}), command=SCRIPT)
+def test_a_script_whose_registry_hangs_ends_by_itself(connect: Connect) -> None:
+    impatient = [*SCRIPT[:-1], SCRIPT[-1].replace("m.main()", f"m.main(timeout={LIMIT})")]
+    status, out, _ = run(connect({REGISTRY: [[HANG]]}), command=impatient)
     assert (status, out) == (1, "\n\nFinal accumulated text: \n")
-    assert "Failed to resolve 'g4f.dev'" in err and err.endswith(HINT) and err.count("\n") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "hosts",
-    [{REGISTRY: SWALLOWED}, {REGISTRY: [[HANG]]}, {COPILOT: SWALLOWED}, {COPILOT: [[HANG]]}],
-    ids=["look-up of the registry", "request of the registry", "look-up of a provider", "request of a provider"],
+    "hosts", [{REGISTRY: [[HANG]]}, {COPILOT: SWALLOWED}], ids=["request of the registry", "look-up of a provider"]
 )
 def test_a_signal_gets_through_a_hanging(connect: Connect, hosts: dict[str, Any], number: int) -> None:
     internet = connect(hosts)
@@ -261,27 +232,10 @@ def test_a_terminal_shows_who_is_awaited(connect: Connect, hosts: dict[str, Any]
         assert terminal.wait_for_end() == 130
 
 
-def test_a_terminal_shows_that_no_more_once_there_is_text(connect: Connect) -> None:
-    pytest.importorskip("pty")
-    from terminal import Terminal
-
-    # For g4f a source alone is no answer, so it asks the next provider.
-    source = {"event": "citation", "url": "https://example.com/a", "title": "A"}
-    internet = connect({COPILOT: copilot(source), YQCLOUD: yqcloud(b"Hello")})
-    with Terminal(env=internet.env) as terminal:
-        assert terminal.wait_for_end() == 0
-    assert "[A](https://example.com/a)Hello\n" in terminal.text
-    assert terminal.received.count(b"Waiting for Yqcloud") == 0
-
-
 # --- A provider fails ---
 
 FAILURES = {
     "offline": OFFLINE,
-    "refusing": REFUSED,
-    "resetting": [[RESET]],
-    "answering an error": [reply(b"<html>" + b"Sorry. " * 10000, "500 Internal Server Error", "text/html")],
-    "refusing the WebSocket": [reply({"currentConversationId": "1"}), reply(b"no", "403 Forbidden")],
     "resetting after its greeting": copilot(RESET),
     "ending without text": copilot(),
 }
@@ -296,7 +250,6 @@ def test_the_next_provider_answers_after_one(connect: Connect, failure: Any) -> 
 SORRY = "Sorry for that.\n" * 10000
 EVERYWHERE = {
     "offline": OFFLINE,
-    "a page": [reply(f"<html><body>{SORRY}".encode(), "503 Service Unavailable", "text/html")],
     "a long text": [reply(SORRY.encode(), "429 Too Many Requests", "text/plain")],
 }
 
@@ -318,13 +271,10 @@ def test_providers_that_all_fail_are_named_in_a_short_line_each(connect: Connect
 PASSED_OVER = f"CopilotApp sent nothing for {LIMIT} seconds; trying the next\n"
 SILENCES = {
     "in the look-up": SWALLOWED,
-    "before its headers": [[HANG]],
-    "after its headers": [[SSE, HANG]],
     "after its greeting": copilot(HANG),
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
 def test_the_next_provider_answers_when_one_says_nothing(connect: Connect, silence: Any) -> None:
     internet = connect({COPILOT: silence, YQCLOUD: yqcloud(b"Hello", b" there!")})
@@ -332,57 +282,31 @@ def test_the_next_provider_answers_when_one_says_nothing(connect: Connect, silen
     assert internet.tried().count(f"look-up {COPILOT}") == 1
 
 
-@pytest.mark.slow
-def test_each_provider_has_the_whole_time_limit(connect: Connect) -> None:
-    pause = functools.partial(time.sleep, float(LIMIT) * 2 / 3)
-    internet = connect({COPILOT: [[pause, RESET]], YQCLOUD: yqcloud(pause, b"Hello there!")})
-    assert run(internet, "-t", LIMIT) == (0, GREETING, "")
-
-
-@pytest.mark.slow
-def test_main_without_arguments_passes_over_a_provider_that_says_nothing(connect: Connect) -> None:
-    internet = connect({COPILOT: [[HANG]], YQCLOUD: yqcloud(b"Hello", b" there!")})
-    impatient = [*SCRIPT[:-1], SCRIPT[-1].replace("sys.exit", f"m.main.__kwdefaults__['timeout'] = {LIMIT}; sys.exit")]
-    assert run(internet, command=impatient) == (0, GREETING, PASSED_OVER)
-
-
-@pytest.mark.slow
 def test_both_streams_pass_over_a_provider_that_says_nothing(connect: Connect) -> None:
     internet = connect({COPILOT: [[HANG]], YQCLOUD: yqcloud(b"Hello there!")})
     out = "Synchronous Stream:\nHello there!\n\nAsynchronous Stream:\nHello there!\n"
     assert run(internet, "--compare", "-t", LIMIT) == (0, out, PASSED_OVER * 2)
 
 
-@pytest.mark.slow
 def test_providers_that_all_say_nothing_are_named(connect: Connect) -> None:
-    names = ["CopilotApp", "KiloCode", "Yqcloud"]
-    internet = connect({host: [[HANG]] for host in (COPILOT, KILO, YQCLOUD)})
+    names = ["CopilotApp", "Yqcloud"]
+    internet = connect({host: [[HANG]] for host in (COPILOT, YQCLOUD)})
     status, out, err = run(internet, "-t", LIMIT)
     *passed, hint = err.splitlines(keepends=True)
-    passed, error = passed[:3], passed[3]
+    passed, error = passed[:2], passed[2]
     assert (status, out, hint) == (1, "\n\nFinal accumulated text: \n", HINT)
-    assert sorted(passed) == [f"{name} sent nothing for {LIMIT} seconds; trying the next\n" for name in names]
+    assert passed == [f"{name} sent nothing for {LIMIT} seconds; trying the next\n" for name in names]
     assert error.startswith("Error occurred: ") and all(name in error for name in names)
     assert not [name for name in internet.hosts if len(internet.hosts[name].requests) != 1]  # none was asked twice
 
 
-@pytest.mark.slow
-def test_providers_that_fail_after_one_that_says_nothing_are_named_too(connect: Connect) -> None:
-    status, _, err = run(connect({COPILOT: [[HANG]]}), "-t", LIMIT)
-    assert status == 1 and err.startswith(PASSED_OVER) and err.endswith(HINT)
-    error = err.removeprefix(PASSED_OVER)
-    assert error.startswith("Error occurred: ")
-    assert [name for name in ("CopilotApp", "Yqcloud", "Airforce", "KiloCode") if name not in error] == []
-
-
-@pytest.mark.slow
 def test_a_stall_after_text_leaves_the_text_and_names_who_stalled(connect: Connect) -> None:
     internet = connect({COPILOT: copilot(say("Hello"), HANG), YQCLOUD: yqcloud(b"Never asked.")})
     out = "Hello\n\nFinal accumulated text: Hello\n"
     assert run(internet, "-t", LIMIT) == (
         1,
         out,
-        f"Error occurred: CopilotApp sent nothing for {LIMIT} seconds\n{HINT}",
+        f"Error occurred: CopilotApp sent nothing for {LIMIT} seconds\n{PATIENCE_HINT}",
     )
     assert not internet.hosts[YQCLOUD].requests
 
@@ -399,38 +323,31 @@ def test_a_provider_named_is_the_only_one_asked(connect: Connect) -> None:
     assert "Say hello." in request.json["prompt"]
 
 
-def test_an_unknown_provider_is_one_clear_line_without_any_request(connect: Connect) -> None:
+def test_a_provider_gets_its_key_from_the_environment(connect: Connect) -> None:
+    internet = connect({GROQ: [reply({"data": [{"id": "m"}]}), loopback.answer("Hello", " there!")]})
+    internet.env["GROQ_API_KEY"] = "gsk-1"
+    assert run(internet, "--provider", "Groq", "-m", "m") == (0, GREETING, "")
+    assert internet.hosts[GROQ].requests[-1].headers["authorization"] == "Bearer gsk-1"
+
+
+def test_an_unknown_provider_is_told_with_similar_names_and_without_any_request(connect: Connect) -> None:
     internet = connect({REGISTRY: SWALLOWED})
-    status, out, err = run(internet, "--provider", "Nonesuch")
+    status, out, err = run(internet, "--provider", "Copilt")
     assert (status, out) == (1, "\n\nFinal accumulated text: \n")
-    assert err.startswith("Error occurred: ") and "Nonesuch" in err and err.count("\n") <= 2
+    assert err == "Error occurred: Provider not found: Copilt\nSimilar names: Copilot, CopilotApp, GithubCopilot.\n"
     assert internet.tried() == []
 
 
-DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
-# Scripts, status, and how many connections there are.
-URLS = {
-    "an answer": ([loopback.answer("Hello", " there!")], 0, 1),
-    "an error": ([reply({"error": {"message": "no"}}, "401 Unauthorized")], 1, 1),
-    "an error after text": ([SSE + loopback.delta("Hello") + loopback.data({"error": {"message": "no"}})], 1, 1),
-    "an answer after two errors": slow([DOWN, DOWN, loopback.answer("Hello")], 0, 3),
-    "errors": slow([DOWN], 1, 3),
-    "a reset": ([[RESET]], 1, 1),
-    "no text": ([loopback.answer()], 1, 1),
-}
-
-
-@pytest.mark.parametrize(("scripts", "status", "count"), URLS.values(), ids=URLS)
-def test_with_a_base_url_nobody_else_hears_of_it(
-    connect: Connect, serve: Callable[..., Server], scripts: list[Any], status: int, count: int
-) -> None:
-    internet, server = connect(), serve(*scripts)
-    assert run(internet, "--base-url", server.url)[0] == status
-    assert internet.tried() == [f"connection to 127.0.0.1:{server.port}"] * count
-
-
-def test_with_a_base_url_only_its_name_is_looked_up(connect: Connect, serve: Callable[..., Server]) -> None:
-    server = serve(loopback.answer("Hello", " there!"))
+@pytest.mark.parametrize(
+    ("scripts", "status"),
+    [
+        pytest.param([loopback.answer("Hello", " there!")], 0, id="an answer"),
+        pytest.param([reply({"error": {"message": "no"}}, "401 Unauthorized")], 1, id="an error"),
+        pytest.param([loopback.answer()], 1, id="no text"),
+    ],
+)
+def test_with_a_base_url_nobody_else_hears_of_it(connect: Connect, serve: Any, scripts: list[Any], status: int) -> None:
+    server = serve(*scripts)
     internet = connect({"llm.example": server.port})
-    assert run(internet, "--base-url", "http://llm.example/v1") == (0, GREETING, "")
+    assert run(internet, "--base-url", "http://llm.example/v1")[0] == status
     assert internet.tried() == ["look-up llm.example", f"connection to 127.0.0.1:{server.port}"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import io
 import os
-import random
 import re
 import signal
 import socket
@@ -23,7 +20,6 @@ from typing import IO, Any
 import pytest
 
 from loopback import HANG, SSE, Server, Step, answer, delta, finish, reply, serving
-from messages_stream import main
 from program import COMMAND, LIMIT, PATH, run, start
 
 pty = pytest.importorskip("pty")
@@ -31,10 +27,9 @@ from terminal import CTRL_C, Terminal  # noqa: E402
 
 Process = subprocess.Popen[bytes]
 SIGNALS = [pytest.param(signal.SIGINT, id="Ctrl-C"), pytest.param(signal.SIGTERM, id="SIGTERM")]
-HINT = "Check that it is running and knows the --model, or try another --provider or --base-url.\n"
+HINT = "Check the connection and the --model, or try another --provider or --base-url.\n"
 HELLO = delta("Hel") + delta("lo")
 DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
-SLOW = pytest.mark.slow
 PROC = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 
 
@@ -92,13 +87,9 @@ def told(text: bytes) -> Callable[[Process, Server], bytes]:
 
 STAGES = [
     pytest.param([HANG], asked, "", id="waiting for the headers"),
-    pytest.param([SSE, delta(""), HANG], asked, "", id="waiting for the first text"),
     pytest.param([SSE, HELLO, HANG], said(b"Hello"), "Hello", id="in the answer"),
-    pytest.param(Endless(), said(b"7 "), r"(\d+ )+", id="in a busy answer"),
     pytest.param(Endless(0), said(b"7 "), r"(\d+ )+", id="in a flood"),
-    pytest.param([SSE, HELLO, b"data: ", HANG], said(b"Hello"), "Hello", id="in the middle of an event"),
     pytest.param(DOWN, told(b"again in 1 s\n"), "", id="in the pause before the second try"),
-    pytest.param(DOWN, told(b"again in 2 s\n"), "", id="in the pause before the third try"),
 ]
 
 
@@ -118,19 +109,6 @@ def test_a_signal_ends_the_program_and_loses_no_text(
         rest, err = end(process)
     assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", out + rest)
     assert (err, process.returncode) == ("", 128 + signum)
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize("text", ["Hello", "Hello\n\n", ""])
-def test_a_signal_in_quiet_mode_leaves_the_text_and_one_newline(
-    text: str, signum: int, serve: Callable[..., Server]
-) -> None:
-    server = serve([SSE, delta(text), HANG])
-    with start("--base-url", server.url, "-q", bufsize=0) as process:
-        out = (said if text else lambda _: asked)(text.strip().encode())(process, server).decode()
-        process.send_signal(signum)
-        rest, err = end(process)
-    assert (out + rest, err, process.returncode) == (text.strip() + "\n" * bool(text), "", 128 + signum)
 
 
 @contextlib.contextmanager
@@ -164,9 +142,7 @@ def test_a_signal_ends_the_program_while_it_connects(signum: int) -> None:
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize(
-    "module", ["g4f.errors", *(pytest.param(each, marks=SLOW) for each in ("aiohttp", "requests", "g4f.client"))]
-)
+@pytest.mark.parametrize("module", ["aiohttp", "g4f.client"])
 def test_a_signal_ends_the_program_while_it_imports_g4f(module: str, signum: int) -> None:
     with start(env={"PYTHONPROFILEIMPORTTIME": "1"}, bufsize=0) as process:
         told = read_until(process.stderr, f" {module}\n".encode()).decode()
@@ -176,31 +152,9 @@ def test_a_signal_ends_the_program_while_it_imports_g4f(module: str, signum: int
     assert out in ("", final("")) and process.returncode == 128 + signum  # the import may just have ended
 
 
-@PROC
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize("seed", range(8))
-def test_a_signal_ends_the_program_at_any_moment(seed: int, signum: int, serve: Callable[..., Server]) -> None:
-    moment = random.Random(seed).uniform(0, 1.5)
-    with start("--base-url", serve(Endless()).url) as process:
-        while not is_ready(process):
-            assert process.poll() is None
-        time.sleep(moment)
-        process.send_signal(signum)
-        out, err = end(process)
-    assert re.fullmatch(r"(((\d+ )*)\n\nFinal accumulated text: \2\n)?", out)
-    assert (err, process.returncode) == ("", 128 + signum)
-
-
-def is_ready(process: Process) -> bool:
-    """Tell whether a process has set its handlers: it catches SIGTERM, which Python alone does not."""
-    caught = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[0]
-    return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
-
-
-# A provider that makes a call nobody can cancel, before its first text or after it, known to g4f by the name of Stuck.
+# A provider that makes a call nobody can cancel, known to g4f by the name of Stuck.
 STUCK = """
-import os, runpy, socket, subprocess, sys, time
+import runpy, sys, time
 from g4f.Provider import ProviderLoader
 from g4f.providers.base_provider import AsyncGeneratorProvider
 
@@ -209,79 +163,31 @@ class Stuck(AsyncGeneratorProvider):
 
     @classmethod
     async def create_async_generator(cls, model, messages, **kwargs):
-        if os.environ["FIRST"]:
-            yield os.environ["FIRST"]
-        {call}
-        yield "late"
+        yield "Hello"
+        time.sleep(600)
 
 ProviderLoader.loaded["Stuck"] = Stuck
+sys.argv[0] = {path!r}
+runpy.run_path({path!r}, run_name="__main__")
 """
-COMMAND_LINE = STUCK + "sys.argv[0] = {path!r}; runpy.run_path({path!r}, run_name='__main__')"
-# Also where the tests were started with SIGINT ignored, as a job in the background is.
-SOMEBODY_S = (
-    STUCK
-    + """
-import asyncio, signal, messages_stream
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(asyncio.run(messages_stream.main(provider=Stuck)))
-"""
-)
-CALLS = [
-    pytest.param("print(end='!', file=sys.stderr, flush=True); time.sleep(600)", id="sleep"),
-    pytest.param(
-        "a, b = socket.socketpair(); print(end='!', file=sys.stderr, flush=True); a.recv(1)", id="read from a socket"
-    ),
-    pytest.param("print(end='!', file=sys.stderr, flush=True)\n        while True: pass", id="compute"),
-]
 
 
-def stuck(code: str, call: str) -> list[str]:
-    return [sys.executable, "-c", code.format(call=call, path=str(PATH))]
-
-
-@pytest.mark.parametrize("first", ["Hello", pytest.param("", marks=SLOW)])
-@pytest.mark.parametrize("signum", SIGNALS)
-@pytest.mark.parametrize("call", CALLS)
-def test_a_signal_ends_the_program_during_a_blocking_call(call: str, signum: int, first: str) -> None:
-    command = [*stuck(COMMAND_LINE, call), "--provider", "Stuck"]
-    with start(env={"FIRST": first}, command=command, bufsize=0) as process:
-        out = read_until(process.stdout, first.encode()).decode() if first else ""
-        assert read_until(process.stderr, b"!") == b"!"
-        process.send_signal(signum)
+def test_a_second_ctrl_c_ends_the_program_during_a_blocking_call() -> None:
+    command = [sys.executable, "-c", STUCK.format(path=str(PATH)), "--provider", "Stuck"]
+    with start(command=command, bufsize=0) as process:
+        out = read_until(process.stdout, b"Hello").decode()
+        for _ in "12":
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)  # two signals at once would be taken for one
         rest, err = end(process)
-    assert (out + rest, err, process.returncode) == (final(first), "", 128 + signum)
-
-
-@pytest.mark.parametrize("first", ["Hello", ""])
-def test_the_first_ctrl_c_ends_main_in_somebody_s_own_program(first: str) -> None:
-    environment = {"FIRST": first, "PYTHONPATH": str(PATH.parent)}
-    with start(
-        env=environment, command=stuck(SOMEBODY_S, "print(end='!', flush=True); time.sleep(600)"), bufsize=0
-    ) as process:
-        out = read_until(process.stdout, b"!" if not first else first.encode()).decode()
-        process.send_signal(signal.SIGINT)
-        rest, _ = end(process)
-    assert (out + rest).replace("!", "") == final(first)
-    assert process.returncode == -signal.SIGINT
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_ends_the_default_route_while_the_list_of_providers_is_awaited(
-    signum: int, tmp_path: Path, serve: Callable[..., Server]
-) -> None:
-    server = serve([HANG])
-    proxy = f"http://127.0.0.1:{server.port}"
-    environment = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "G4F_CONFIG_DIR": str(tmp_path)}
-    with start(env=environment) as process:
-        server.arrived.get(timeout=LIMIT)
-        process.send_signal(signum)
-        assert (*end(process), process.returncode) == (final(""), "", 128 + signum)
+    assert (out + rest, err, process.returncode) == (final("Hello"), "", 130)
 
 
 @pytest.mark.parametrize(
     ("script", "sign", "text"),
     [
-        pytest.param([HANG], "Waiting for gpt-4", "", id="waiting"),
+        pytest.param([HANG], "Waiting for 127.0.0.1:", "", id="waiting"),
         pytest.param([SSE + HELLO, HANG], "Hello", "Hello", id="in the answer"),
     ],
 )
@@ -324,68 +230,15 @@ def test_a_closed_pipe_ends_the_program_quietly(options: list[str], serve: Calla
     assert len(server.requests) == 1
 
 
-def test_a_pipe_closed_before_the_first_text_ends_the_program_quietly(serve: Callable[..., Server]) -> None:
-    gate = threading.Event()
-    with start("--base-url", serve([SSE, gate.wait, HELLO, HANG]).url) as process:
-        assert process.stdout and process.stderr
-        process.stdout.close()
-        gate.set()
-        assert process.stderr.read() == b""
-        assert process.wait(LIMIT) == 1
-
-
 TALE = [delta("word " * 100)] * 400  # more than a pipe holds
 
 
-@contextlib.contextmanager
-def without_a_reader(*script: bytes, serve: Callable[..., Server]) -> Iterator[Process]:
-    """Run the program until it has been waiting for the reader of its stdout, longer than for a server."""
-    with start("--base-url", serve([SSE, *script]).url, "-t", "0.5", bufsize=0) as process:
+def test_the_time_limit_is_not_for_the_reader(serve: Callable[..., Server]) -> None:
+    with start("--base-url", serve([SSE, *TALE, finish()]).url, "-t", "0.5", bufsize=0) as process:
         assert process.stdout and process.stdout.read(1) == b"w"
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.5)
-        yield process
-
-
-def test_the_time_limit_is_not_for_the_reader(serve: Callable[..., Server]) -> None:
-    with without_a_reader(*TALE, finish(), serve=serve) as process:
-        assert (*end(process), process.returncode) == (final("word " * 40_000)[1:], "", 0)
-
-
-@SLOW
-def test_the_time_limit_does_not_run_while_the_program_is_stopped(serve: Callable[..., Server]) -> None:
-    gate = threading.Event()
-    server = serve([SSE, HELLO, gate.wait, delta("!"), finish()])
-    with start("--base-url", server.url, "-t", "2", bufsize=0) as process:
-        out = read_until(process.stdout, b"Hello").decode()
-        for signum, seconds in ((0, 0.5), (signal.SIGSTOP, 3.5), (signal.SIGCONT, 0.5)):  # 0 is none
-            process.send_signal(signum)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(seconds)
-        gate.set()
-        rest, err = end(process)
-    assert (out + rest, err, process.returncode) == (final("Hello!"), "", 0)
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_while_the_reader_pauses_loses_no_text(signum: int, serve: Callable[..., Server]) -> None:
-    with without_a_reader(*TALE, finish(), serve=serve) as process:
-        process.send_signal(signum)
-        with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
-        out, err = end(process)
-    assert re.fullmatch(r"((word )+)\n\nFinal accumulated text: \1\n", "w" + out)
-    assert (err, process.returncode) == ("", 128 + signum)
-
-
-@pytest.mark.parametrize("signum", SIGNALS)
-def test_a_second_signal_does_not_wait_for_the_reader(signum: int, serve: Callable[..., Server]) -> None:
-    with without_a_reader(*TALE, finish(), serve=serve) as process:
-        for _ in "12":
-            process.send_signal(signum)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)
-        assert process.wait(LIMIT) == 128 + signum
+        assert (*end(process), process.returncode) == (final("word " * 40_000)[1:], "", 0)
 
 
 def shell(redirection: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -429,42 +282,15 @@ def test_a_closed_stdout_is_one_line_of_error(options: list[str], serve: Callabl
     assert (result.stderr, result.returncode) == (b"Error occurred: stdout is closed\n", 1)
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
-@pytest.mark.parametrize(
-    ("script", "text", "status"),
-    [
-        pytest.param(answer("Hello"), "Hello", 0, id="success"),
-        pytest.param(SSE + HELLO + b"data: {oops\n\n", "Hello", 1, id="an error in the answer"),
-        pytest.param(reply(b"No", "404 N", "text/plain"), "", 1, id="an error"),
-        pytest.param([DOWN, DOWN, answer("Hello")], "", 1, id="a notice"),
-        pytest.param(SSE + HELLO + finish("length"), "Hello", 0, id="an answer cut short"),
-    ],
-)
-def test_without_stderr_nothing_of_an_error_is_on_stdout(
-    redirection: str, script: Any, text: str, status: int, serve: Callable[..., Server]
-) -> None:
-    result = shell(redirection, "--base-url", serve(script).url)
-    assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", result.stdout.decode())
-    assert (result.stderr, result.returncode) == (b"", status)
-
-
-@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2>/dev/full", marks=FULL)])
-def test_without_stderr_wrong_usage_is_still_status_2(redirection: str) -> None:
-    result = shell(redirection, "--no-such-option")
-    status = 1 if sys.version_info < (3, 11) and "full" in redirection else 2  # Python 3.10's argparse raises there
-    assert (result.stdout, result.stderr, result.returncode) == (b"", b"", status)
-
-
-def test_all_streams_closed_is_no_reason_to_hang(serve: Callable[..., Server]) -> None:
-    assert shell("<&- >&- 2>&-", "--base-url", serve(answer("Hello")).url).returncode == 1
+def test_without_stderr_nothing_of_an_error_is_on_stdout(serve: Callable[..., Server]) -> None:
+    result = shell("2>&-", "--base-url", serve(SSE + HELLO + b"data: {oops\n\n").url)
+    assert (result.stdout.decode(), result.stderr, result.returncode) == (final("Hello"), b"", 1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "out", "err", "status"),
     [
-        pytest.param(["Hi"], final("Hello"), "", 0, id="and not asked for"),
         pytest.param(["Hi", "-"], final("Hello"), "", 0, id="and asked for"),
-        pytest.param(["--chat"], "", "", 0, id="and a conversation"),
         pytest.param(["--chat", "Hi"], "Hello\n", "", 0, id="and a conversation that has begun"),
     ],
 )
@@ -482,13 +308,10 @@ TEXT = "naïve “€” → 日本 😀 100 %"
 @pytest.mark.parametrize(
     ("environment", "encoding"),
     [
-        pytest.param({"PYTHONIOENCODING": "ascii"}, "ascii", id="ASCII"),
         pytest.param({"PYTHONIOENCODING": "ascii:strict"}, "ascii", id="strict ASCII"),
         pytest.param({"PYTHONIOENCODING": "cp1252"}, "cp1252", id="cp1252"),
-        pytest.param({"PYTHONIOENCODING": "cp864"}, "cp864", id="cp864, which has no %"),
-        pytest.param({"PYTHONIOENCODING": "utf-16"}, "utf-16", id="UTF-16", marks=pytest.mark.slow),
+        pytest.param({"PYTHONIOENCODING": "utf-16"}, "utf-16", id="UTF-16"),
         pytest.param(C_LOCALE, "ascii", id="the C locale"),
-        pytest.param({"LC_ALL": "C"}, "utf-8", id="the C locale as Python takes it"),
     ],
 )
 def test_characters_that_stdout_lacks_are_question_marks(
@@ -506,21 +329,17 @@ def test_an_error_with_characters_that_stderr_lacks_is_told() -> None:
     assert (result.stdout.decode(), result.returncode) == (final(""), 1)
 
 
-# What g4f does with its folder differs between an answer that names its end and one that just ends: it logs the latter.
-@pytest.mark.parametrize("end", [finish(), b""], ids=["finished", "ended"])
 @pytest.mark.parametrize(
     "environment",
     [
         pytest.param({"HOME": "/dev/null/x"}, id="none"),
-        pytest.param({"HOME": "/dev/null"}, id="a file"),
-        pytest.param({"HOME": ""}, id="an empty name"),
         pytest.param({"G4F_CONFIG_DIR": "/dev/null/x"}, id="no folder for g4f"),
     ],
 )
 def test_without_a_home_an_answer_is_a_success(
-    environment: dict[str, str], end: bytes, tmp_path: Path, serve: Callable[..., Server]
+    environment: dict[str, str], tmp_path: Path, serve: Callable[..., Server]
 ) -> None:
-    server = serve(SSE + HELLO + end)
+    server = serve(SSE + HELLO + finish())
     result = run("--base-url", server.url, env={"G4F_CONFIG_DIR": "", **environment}, cwd=tmp_path)
     assert (result.stdout.decode(), result.stderr.decode(), result.returncode) == (final("Hello"), "", 0)
 
@@ -535,16 +354,14 @@ RUBBISH = bytes(reversed(range(256)))  # this way round, as g4f takes white spac
         pytest.param(["-"], RUBBISH, RUBBISH.decode("utf-8", "replace"), id="rubbish"),
         pytest.param(["-"], "naïve\r\n\t€\n".encode(), "naïve\r\n\t€\n", id="text as it is"),
         pytest.param(["Say", "-", "twice"], b"boo", "Say boo twice", id="among words"),
-        pytest.param(["Say", "-", "-"], b"boo", "Say boo ", id="twice, and read once"),
         pytest.param(["Say"], b"boo", "Say", id="not asked for"),
     ],
 )
-@pytest.mark.parametrize("locale", [{}, pytest.param(C_LOCALE, marks=SLOW)], ids=["", "C"])
 def test_standard_input_arrives_whole_at_the_server(
-    arguments: list[str], given: bytes, arrived: str, locale: dict[str, str], serve: Callable[..., Server]
+    arguments: list[str], given: bytes, arrived: str, serve: Callable[..., Server]
 ) -> None:
     server = serve(answer("Hello"))
-    result = run("--base-url", server.url, *arguments, input=given, env=locale)
+    result = run("--base-url", server.url, *arguments, input=given)
     assert (result.stdout.decode(), result.stderr, result.returncode) == (final("Hello"), b"", 0)
     assert server.requests[0].json["messages"] == [{"role": "user", "content": arrived}]
 
@@ -583,13 +400,6 @@ def test_no_control_character_of_the_model_reaches_a_terminal(
     assert terminal.received.decode() == final(visible).replace("\n", "\r\n")  # the terminal itself adds the \r
 
 
-def test_a_terminal_in_latin_1_gets_no_c1_characters_either(serve: Callable[..., Server]) -> None:
-    server = serve(answer("é\x9b", "8m"))
-    with Terminal("--base-url", server.url, env={"PYTHONIOENCODING": "latin-1"}, stderr=DEVNULL) as terminal:
-        assert terminal.wait_for_end() == 0
-    assert terminal.received.decode("latin-1") == final("é8m").replace("\n", "\r\n")
-
-
 def test_a_pipe_gets_the_very_bytes_of_the_model(serve: Callable[..., Server]) -> None:
     pieces = [piece for each in HOSTILE for piece in each.values[0]]
     result = run("--base-url", serve(answer(*pieces)).url)
@@ -618,10 +428,7 @@ def test_no_control_character_of_an_error_gets_anywhere(script: bytes, serve: Ca
     assert "No ]0;Pwned8m" in terminal.received.decode().replace("\r\n", "")
 
 
-@pytest.mark.parametrize(
-    ("columns", "model"),
-    [(80, "m"), (20, "m"), (20, "a-long-name-" * 9), (10, "a-long-name-" * 9), (1, "m"), (0, "a-long-name-" * 9)],
-)
+@pytest.mark.parametrize("columns", [80, 20, 0])  # 0: unknown
 @pytest.mark.parametrize(
     ("script", "output", "status"),
     [
@@ -632,11 +439,12 @@ def test_no_control_character_of_an_error_gets_anywhere(script: bytes, serve: Ca
     ],
 )
 def test_the_notice_is_gone_without_a_trace_before_text_and_error(
-    script: bytes, output: str, status: int, columns: int, model: str, serve: Callable[..., Server]
+    script: bytes, output: str, status: int, columns: int, serve: Callable[..., Server]
 ) -> None:
     gate = threading.Event()
-    with Terminal("--base-url", serve([gate.wait, script]).url, "-m", model, columns=columns) as terminal:
-        notice = f"Waiting for {model} ..."[: (columns or 80) - 1]
+    server = serve([gate.wait, script])
+    with Terminal("--base-url", server.url, columns=columns) as terminal:
+        notice = f"Waiting for 127.0.0.1:{server.port} ..."[: (columns or 80) - 1]
         terminal.wait_for(lambda: terminal.text == notice)
         gate.set()
         assert terminal.wait_for_end() == status
@@ -652,29 +460,10 @@ def test_the_notice_is_for_terminals(serve: Callable[..., Server]) -> None:
         assert terminal.received.decode() == final("Hello").replace("\n", "\r\n")
 
 
-def test_the_notice_is_not_for_what_only_has_a_terminal_below_it(
-    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open(pty.openpty()[1], "wb", 0) as terminal:
-        stderr = io.StringIO()
-        monkeypatch.setattr(stderr, "fileno", terminal.fileno, raising=False)
-        monkeypatch.setattr(sys, "stderr", stderr)
-        asyncio.run(main(base_url=serve(answer("Hello")).url))
-    assert stderr.getvalue() == ""
-
-
-def test_the_notice_leaves_text_in_its_line(serve: Callable[..., Server]) -> None:
-    script = "import asyncio, sys; from messages_stream import *; show('Oh: '); asyncio.run(main(base_url=sys.argv[1]))"
-    command = [sys.executable, "-c", script, serve(answer("Hello")).url]
-    with Terminal(command=command, env={"PYTHONPATH": str(PATH.parent)}) as terminal:
-        assert terminal.wait_for_end() == 0
-    assert terminal.text == "Oh: " + final("Hello").rstrip()
-
-
 def test_the_notice_stays_out_of_a_pipe(serve: Callable[..., Server]) -> None:
     gate = threading.Event()
     with Terminal("--base-url", serve([gate.wait, answer("Hello")]).url, stdout=PIPE) as terminal:
-        terminal.wait_for("Waiting for gpt-4 ...")
+        terminal.wait_for("Waiting for 127.0.0.1:")
         gate.set()
         assert terminal.wait_for_end() == 0
         assert terminal.text == ""
@@ -692,7 +481,7 @@ def test_the_notice_makes_way_for_the_notice_of_a_retry(serve: Callable[..., Ser
 def test_an_error_after_text_starts_on_a_line_of_its_own(text: str, serve: Callable[..., Server]) -> None:
     with Terminal("--base-url", serve(SSE + delta(text) + b"data: {oops\n\n").url) as terminal:
         assert terminal.wait_for_end() == 1
-    assert re.match(r"Hello\nError occurred: Invalid JSON data: .*\nCheck that ", terminal.text)
+    assert re.match(r"Hello\nError occurred: Invalid JSON data: .*\nCheck the ", terminal.text)
     assert terminal.text.endswith(f"\n\nFinal accumulated text: {text}".rstrip())
 
 
@@ -701,15 +490,3 @@ def test_a_cut_off_answer_is_told_on_a_line_of_its_own(text: str, serve: Callabl
     with Terminal("--base-url", serve(SSE + delta(text) + finish("length")).url, "-q", "Hi") as terminal:
         assert terminal.wait_for_end() == 0
     assert terminal.text == "Hello\nThe answer was cut short (finish reason: length)."
-    assert terminal.screen.cursor.y == 2  # no empty line follows
-
-
-@pytest.mark.parametrize("piped", ["stdout", "stderr"])
-def test_what_is_told_beside_a_pipe_has_no_empty_line_before_it(piped: str, serve: Callable[..., Server]) -> None:
-    server = serve(SSE + delta("Hello") + finish("length"))
-    with Terminal("--base-url", server.url, **{piped: PIPE}) as terminal:
-        assert terminal.wait_for_end() == 0
-        pipe = terminal.process.stdout or terminal.process.stderr
-        assert pipe
-        told = terminal.text if piped == "stdout" else pipe.read().decode()
-    assert told.rstrip("\n") == "The answer was cut short (finish reason: length)."
