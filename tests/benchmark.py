@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
 import platform
@@ -38,11 +37,10 @@ FULL = [
 SMOKE = [FULL[0], ("burst-100", 1.0, ["µs a piece", "memory MiB"]), ("paced-5", 1.0, ["delay ms"])]
 NOTES = f"""
 medians ± half the interquartile range; a ratio is taken within each round, in which the programs run one after another
-burst-N: N pieces at once; paced-N: one every {INTERVAL * 1e3:.0f} ms; first byte, whole run: from the start of the process
-µs a piece, delay: from the server's clock just before it sends to the last byte of the answer, or of that piece, on stdout
-memory: peak resident size; never below the benchmark's own, which a child starts from (as curl)
+burst-N: N pieces at once; paced-N: one every {INTERVAL * 1e3:.0f} ms; first byte, whole run: from the program's start
+µs a piece, delay: from the server's clock just before it sends to the last byte of the answer, or that piece, on stdout
+memory: peak resident size; never below the benchmark's own, which a child starts from
 curl prints the raw events; llm writes no log and loads no plugins; g4f starts more slowly with pydantic beside it"""
-
 OPENAI = """
 import sys, openai
 client = openai.OpenAI(base_url=sys.argv[1], api_key="none")
@@ -60,7 +58,6 @@ async def main(url, model):
                 print(json.loads(line[6:])["choices"][0]["delta"].get("content") or "", end="", flush=True)
 asyncio.run(main(*sys.argv[1:]))
 """
-
 CHUNK = """data: {"id":"chatcmpl-0","object":"chat.completion.chunk","created":0,"model":"m","choices":[\
 {"index":0,"delta":{"content":"%s"},"finish_reason":%s}]}\n\n"""
 WORD, STAMP = b"word ", re.compile(rb"@(\d{20}) ")  # the pieces: the server's clock in the first and in each paced one
@@ -100,7 +97,7 @@ def stamped() -> str:
 
 @contextlib.contextmanager
 def programs(peers_python: str) -> Iterator[tuple[dict[str, list[str]], dict[str, str]]]:
-    """Start the server as a process; yield the command of each program, up to the model's name, and their environment."""
+    """Start the server as a process; yield each program's command, up to the model's name, and their environment."""
     server = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
@@ -178,19 +175,22 @@ def main() -> None:
             print(server.server_address[1], flush=True)
             sys.stdin.read()  # the benchmark holds the other end: however it ends, so does this process
         return
-    print(f"{datetime.date.today()}, {platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    )
     for python, package in (sys.executable, "g4f"), (options.peers_python, "openai"), (options.peers_python, "llm"):
         print(f"{package} {version(python, package) or 'is not installed, and left out'}")
     with programs(options.peers_python) as (commands, env):
         for model, share, titles in SMOKE if options.smoke else FULL:
-            rounds: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+            names = [name for name in commands if name != "curl" or "000" not in model]  # its output is too large
+            rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             for turn in range(1 if options.smoke else max(2, round(options.runs * share)) + 1):
-                for name in list(commands)[:: 1 if turn % 2 else -1]:
+                for name in names[:: 1 if turn % 2 else -1]:
                     figures = run(name, [*commands[name], model], env)
                     rounds[name] += [figures] if turn or options.smoke else []  # the first round fills the caches
             for title in titles if "memory MiB" in rounds[THIS][0] else [each for each in titles if "MiB" not in each]:
                 print(f"\n{model + ', ' + title:24}{'':14}{THIS + ' to it':>22}")
-                for name in commands:
+                for name in names:
                     values, this = ([each[title] for each in rounds[peer]] for peer in (name, THIS))
                     print(f"{name:24}{cell(values):>14}{cell(list(map(truediv, this, values))):>22}")
     print("\nsmoke: every program ran; one cold run each, so the times mean nothing" if options.smoke else NOTES)

@@ -83,11 +83,6 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def paste(self, text: str) -> None:
-        """Paste as a terminal does: in brackets where the program has asked for them, and with Enter for newlines."""
-        text = text.replace("\n", ENTER)
-        self.type(f"\x1b[200~{text}\x1b[201~" if 2004 << 5 in self.screen.mode else text)
-
     def wait_for(self, seen: str | Callable[[], bool]) -> None:
         """Wait until a text is on the screen, or for anything else that is true then."""
         deadline = time.monotonic() + LIMIT

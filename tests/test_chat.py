@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from loopback import HANG, SSE, Server, Step, answer, data, delta, finish, reply
-from program import LIMIT, PATH, run, start
+from program import LIMIT, run, start
 
 pty = pytest.importorskip("pty")
 from terminal import CTRL_C, CTRL_D, ENTER, UP, Terminal  # noqa: E402
@@ -66,14 +65,6 @@ def test_each_turn_sends_the_whole_conversation(serve: Callable[..., Server]) ->
     assert messages(server) == [{"role": "system", "content": "Be brief"}, *turns]
     assert {request.json["model"] for request in server.requests} == {"tiny"}
     assert terminal.text == "> Hi\nHello\n> How are you?\nFine\n\n> Bye\nBye\n>"
-
-
-def test_a_message_on_the_command_line_is_the_first_turn(serve: Callable[..., Server]) -> None:
-    server = serve(answer("Hello"), answer("Bye"))
-    with Terminal("--base-url", server.url, "--chat", "Hi", "there") as terminal:
-        say(terminal, "Bye")
-        assert terminal.text == "Hello\n> Bye\nBye\n>"
-    assert messages(server) == [user("Hi there"), assistant("Hello"), user("Bye")]
 
 
 @pytest.mark.parametrize(
@@ -172,14 +163,6 @@ def test_the_arrow_key_recalls_a_line(serve: Callable[..., Server]) -> None:
     assert messages(server)[-1] == user("H!")
 
 
-def test_a_blank_line_is_no_turn(serve: Callable[..., Server]) -> None:
-    server = serve(answer("Hello"))
-    with Terminal("--base-url", server.url, "--chat") as terminal:
-        say(terminal, "  ", "Hi")
-        assert messages(server) == [user("Hi")]
-    assert len(server.requests) == 1
-
-
 def test_a_prompt_is_not_part_of_a_piped_stdout(serve: Callable[..., Server]) -> None:
     server = serve(answer("Hello"), answer("Bye"))
     with Terminal("--base-url", server.url, "--chat", stdout=PIPE) as terminal:
@@ -187,14 +170,6 @@ def test_a_prompt_is_not_part_of_a_piped_stdout(serve: Callable[..., Server]) ->
         terminal.type("exit" + ENTER)
         assert terminal.wait_for_end() == 0
         assert terminal.process.stdout and terminal.process.stdout.read() == b"Hello\n"
-
-
-def test_the_same_words_can_be_said_again(serve: Callable[..., Server]) -> None:
-    server = serve(answer("One"), answer("Two"), answer("Two"))
-    with Terminal("--base-url", server.url, "--chat", "Count") as terminal:
-        say(terminal, "Go on", "Go on")
-    turns = [user("Count"), assistant("One"), user("Go on"), assistant("Two"), user("Go on")]
-    assert messages(server) == turns
 
 
 # --- Through a pipe ---
@@ -288,34 +263,6 @@ def kept_alive(*pieces: str) -> bytes:
 def test_a_turn_does_not_use_a_connection_that_the_server_has_closed(serve: Callable[..., Server]) -> None:
     result = run("--base-url", serve(kept_alive("Hel", "lo")).url, "--chat", input=b"a\nb\nc\n")
     assert (result.stdout, result.stderr, result.returncode) == (b"Hello\n" * 3, b"", 0)
-
-
-STUCK = """
-import runpy, sys, time
-from g4f.Provider import ProviderLoader
-from g4f.providers.base_provider import AsyncGeneratorProvider
-
-class Stuck(AsyncGeneratorProvider):
-    working = True
-
-    @classmethod
-    async def create_async_generator(cls, model, messages, **kwargs):
-        {body}
-
-ProviderLoader.loaded["Stuck"] = Stuck
-sys.argv[0] = {path!r}
-runpy.run_path({path!r}, run_name="__main__")
-"""
-
-
-def test_a_provider_cannot_spoil_the_history(tmp_path: Path) -> None:
-    spoil = "messages.append(messages[0]); [each.update(content='spoilt') for each in messages]"
-    body = f"yield str([each['content'] for each in messages]); {spoil}"
-    script = tmp_path / "spoiler.py"
-    script.write_text(STUCK.format(body=body, path=str(PATH)))
-    result = run("-p", "Stuck", "-s", "S", "--chat", command=[sys.executable, str(script)], input=b"a\nb\n")
-    assert result.stdout.decode() == "['S', 'a']\n" + str(["S", "a", "['S', 'a']", "b"]) + "\n"
-    assert (result.stderr, result.returncode) == (b"", 0)
 
 
 def resources(pid: int) -> tuple[int, int]:

@@ -157,11 +157,6 @@ def test_the_bare_command_prints_what_the_first_provider_says(connect: Connect) 
     assert [name for name in internet.hosts if internet.hosts[name].requests] == [REGISTRY, COPILOT]
 
 
-def test_main_without_arguments_prints_what_the_first_provider_says(connect: Connect) -> None:
-    internet = connect({COPILOT: copilot(say("Hel"), say("lo the"), say("re!"))})
-    assert run(internet, command=SCRIPT) == (0, GREETING, "")
-
-
 def test_text_after_a_cited_source_is_kept(connect: Connect) -> None:
     source = {"event": "citation", "url": "https://example.com/a", "title": "A"}
     internet = connect({COPILOT: copilot(say("It is"), source, say(" so."))})

@@ -141,7 +141,7 @@ FAULTS = [
     bad("null for an error", data({"error": None}), UNREAD.format("TypeError: .*")),
     bad("a delta of null", data({"choices": [{"delta": None}]}), UNREAD.format("AttributeError: .*")),
     bad("invalid JSON", b"data: {oops\n\n", "Invalid JSON data: b'{oops'"),
-    bad("60 kB of invalid JSON", b"data: {" + b"oops" * 15_000 + b"\n\n", r"Invalid JSON data: b'{(oops)+\w*\.\.\."),
+    bad("60 kB of invalid JSON", b"data: {" + b"oops" * 15_000 + b"\n\n", r"Invalid JSON data: b'{[ops]{278}\.\.\."),
     bad("a chunk of 600 kB", delta("a" * 600_000), "400, message: Got more than 524288 bytes .*"),
     # No streams
     row("200 with an error", reply({"error": f"No luck {KEY}"}), error=r"Error 200: No luck \*\*\*"),
@@ -244,7 +244,7 @@ FAILED = errors.RetryProviderError(f"All failed:\nA: OSError: No\nluck\nB: OSErr
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (ValueError("No\nluck"), "No luck"),
+        (ValueError("No luck\nA: B: C"), "No luck A: B: C"),
         (ValueError(), "ValueError:"),
         (ValueError("Oops"), "ValueError: Oops"),
         (KeyError("choices"), "g4f could not read the answer (KeyError: 'choices')"),
