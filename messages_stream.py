@@ -127,7 +127,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                 return
             except Exception as error:
                 busy = re.match(r"(Error: )?(Response|Error) (429|5\d\d)\b", str(error))  # as g4f words them
-                mute = isinstance(error, TimeoutError) and self.asked not in (REGISTRY, *silent)
+                mute = isinstance(error, g4f.errors.TimeoutError) and self.asked not in (REGISTRY, *silent)
                 if named and busy and pauses and not self.text:
                     tell(f"{describe(error)}; trying again in {pauses[0]} s")
                     await asyncio.sleep(pauses.pop(0))
@@ -171,15 +171,15 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         provider = convert_to_provider(self.provider) if isinstance(self.provider, str) else self.provider
         if self.base_url:  # `models` keeps g4f from asking for them, and from taking one that only ends alike
             name = self.base_url.split("//")[-1].split("/")[0].rpartition("@")[2]
-            key = os.environ.get("OPENAI_API_KEY", "").strip() or None
+            key = os.environ.get("OPENAI_API_KEY", "").strip()
             provider = create_custom_provider(self.base_url, key, name, models=[model], default_model=model)
         route = IterListProvider([provider]) if provider else await load_default_route()
         async for chunk in route.create_async_generator(model, [*map(dict, self.messages)], **options):
-            if not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):  # come with empty events too
+            if not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):  # no signs of life
                 yield chunk
 
     async def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-        """Return what an awaitable returns, or raise TimeoutError; show who is awaited until there is text."""
+        """Return what an awaitable returns, or raise g4f's TimeoutError; show who is awaited until there is text."""
         if not self.text:
             notify(f"Waiting for {self.asked} ...")
         try:
@@ -188,14 +188,14 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise TimeoutError(f"{self.asked} sent nothing for {self.timeout:g} seconds") from None
+            raise g4f.errors.TimeoutError(f"{self.asked} sent nothing for {self.timeout:g} seconds") from None
         finally:
             if not self.text:
                 notify("")
 
     def suggest(self, error: Exception) -> str:
         """Return one line that says what to try after an error."""
-        if isinstance(error, TimeoutError):
+        if isinstance(error, g4f.errors.TimeoutError):
             return "A slow server may need a longer --timeout."
         if isinstance(error, ProviderNotFoundError):
             return f"Similar names: {', '.join(get_close_matches(self.provider, ProviderLoader.names, cutoff=0))}."
@@ -246,7 +246,7 @@ def describe(error: Exception) -> str:
     for name, value in os.environ.items():
         if name.endswith("_API_KEY") and len(value.strip()) > 3:
             text = text.replace(value.strip(), "***")
-    text = re.sub(r"^Error: |(Error \d+: )(?=\1)|<[/!]?[a-zA-Z][^<>]*>", " ", text)  # no repetition, no markup
+    text = re.sub(r"^Error: |(Error \d+: )(?=\1)|<[/!]?[a-zA-Z][\w-]*(\s[^<>]*)?/?>", " ", text)  # repetition, markup
     lines = re.split(r"\n(?=\w+: \w+: )", text) if isinstance(error, RetryProviderError) else [text]
     length = 150 if lines[1:] else 300
     lines = [" ".join(line.translate(CONTROL).split()) for line in lines]

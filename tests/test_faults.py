@@ -38,7 +38,7 @@ CUT = r"The answer {} cut short \(finish reason: {}\)\.\n"
 MAYBE_CUT = CUT.format("may have been", "none")
 UNREAD = r"g4f could not read the answer \({}\)"
 AGAIN = r"Error 429: Busy \*\*\*; trying again in 1 s\n"
-INCOMPLETE = "Response payload is not completed: ?"
+INCOMPLETE = "Response payload is not completed: <.*>"
 
 shown = threading.Event()  # what waits for it comes when the text before it is on stdout
 
@@ -261,8 +261,7 @@ def test_whatever_a_provider_raises_is_told_in_short(raised: Exception, said: st
     assert asyncio.run(main(provider=provider("Hello", raised))) == 1
     out, err = capsys.readouterr()
     assert out == "Hello\n\nFinal accumulated text: Hello\n"
-    hint = SLOW if isinstance(raised, TimeoutError) else CHECK
-    assert err.replace(" \n", "\n") == f"Error occurred: {said}\n{hint}\n"
+    assert err.replace(" \n", "\n") == f"Error occurred: {said}\n{CHECK}\n"
 
 
 def test_names_like_that_of_an_unknown_provider_are_told(capsys: Capture) -> None:
