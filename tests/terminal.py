@@ -17,7 +17,7 @@ import pyte
 
 from program import COMMAND, LIMIT
 
-CTRL_C, CTRL_D, ENTER, ESCAPE, UP = "\x03", "\x04", "\r", "\x1b", "\x1b[A"
+CTRL_C, CTRL_D, ENTER, UP = "\x03", "\x04", "\r", "\x1b[A"
 # Opened by a process without one, a terminal becomes the controlling terminal, which turns Ctrl-C into a signal.
 TAKE_TERMINAL = ["sh", "-c", ': <"$0"; exec "$@"']
 

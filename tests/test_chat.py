@@ -88,8 +88,10 @@ def test_the_conversation_ends_with_success_on_a_fresh_line(keys: str, last: str
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(script: Any, seen: str, text: str, serve: Serve) -> None:
     server = serve(answer("Hello"), script, script, answer("Bye"))
     with Terminal("--base-url", server.url, "--chat", "Hi") as terminal:
+        server.arrived.get(timeout=LIMIT)
         for _ in "12":  # the second time is as good as the first
             terminal.enter("A story")
+            server.arrived.get(timeout=LIMIT)
             terminal.wait_for(lambda: terminal.text.rpartition("A story\n")[2] == seen.format(server.port))
             terminal.type(CTRL_C)
             terminal.wait_for_prompt()
