@@ -1,4 +1,4 @@
-"""What all tests share: an environment without keys, proxies or a home of its own, and the servers."""
+"""What all tests share: an environment without keys, proxies, base URLs or a home of its own, and the servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from loopback import Server, serving
 _home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 atexit.register(_home.cleanup)
 for _name in [*os.environ]:
-    if _name.upper().endswith(("_API_KEY", "_PROXY")) or _name.startswith("G4F_"):
+    if _name.upper().endswith(("_API_KEY", "_PROXY", "_BASE_URL")) or _name.startswith("G4F_"):
         del os.environ[_name]
 os.environ.update(HOME=_home.name, USERPROFILE=_home.name, G4F_CONFIG_DIR=os.path.join(_home.name, "g4f"))
 sys.path.insert(0, str(Path(__file__).parent.parent))
