@@ -309,14 +309,15 @@ def compare(message: str, model: str, system: str | None, quiet: bool, **options
     status, messages = 0, [{"role": "system", "content": system}] if system else []
     messages += [{"role": "user", "content": message}]
     for heading, stream in ("Synchronous Stream:", sync_stream), ("\nAsynchronous Stream:", async_stream):
-        print(heading)
+        print(heading, flush=True)
         provider = ResilientProvider(messages, **options)
         try:
-            if coroutine := stream(message, model, provider=provider):
-                asyncio.Runner().run(coroutine)
+            if coroutine := stream(message, model, provider=provider):  # the synchronous one returns None
+                asyncio.Runner().run(coroutine)  # asyncio.run() would then wait for threads, which may hang
         except Exception as error:
             status = fail(error, provider.text)
-        print(end="" if provider.text.endswith("\n") else "\n")
+        finally:
+            print(end="" if provider.text.endswith("\n") else "\n", flush=True)
     return status
 
 

@@ -85,7 +85,7 @@ def test_a_signal_ends_the_program_and_loses_no_text(
 def test_a_signal_ends_a_comparison(signum: int, serve: Serve) -> None:
     with start("--base-url", serve([SSE, HELLO, HANG]).url, "--compare", bufsize=0) as process:
         assert read_until(process.stdout, b"Hello") == "Synchronous Stream:\nHello"
-        assert stop(process, signum) == ("", "", 128 + signum)
+        assert stop(process, signum) == ("\n", "", 128 + signum)
 
 
 @BOTH_SIGNALS
@@ -289,6 +289,7 @@ def test_notices_stay_out_of_a_pipe_and_need_no_line_of_their_own_then(serve: Se
     [
         ("Hello", BROKEN, [], f"Hello\n{ERROR}{final('').rstrip()} Hello"),
         ("Hello", BROKEN, ["--compare"], f"Synchronous Stream:\nHello\n{ERROR}\n\nAsynchronous Stream:\nHello\n{ERROR}"),
+        ("Hello", finish(), ["--compare"], "Synchronous Stream:\nHello\n\nAsynchronous Stream:\nHello\n"),
         ("Hello", finish("length"), ["-q"], f"Hello\n{CUT}"),
         ("Hello\n", finish("length"), ["-q"], f"Hello\n{CUT}"),
     ],
