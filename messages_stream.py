@@ -33,8 +33,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -44,7 +43,7 @@ from g4f.errors import MissingAuthError, ProviderNotFoundError, RetryNoProviderE
 from g4f.Provider import ProviderLoader
 from g4f.providers.response import FinishReason, HeadersResponse, JsonRequest, JsonResponse, ProviderInfo, Reasoning
 from g4f.providers.retry_provider import BaseRetryProvider, IterListProvider
-from g4f.requests import close_shared_connectors
+from g4f.requests import get_shared_connector
 
 QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
 REGISTRY = "g4f's list of providers"
@@ -71,10 +70,10 @@ async def main(
     """
     text = ""
     messages = [{"role": "system", "content": system}] if system else []
-    messages += [*(history or []), {"role": "user", "content": message}]
+    messages += [*map(dict, history or []), {"role": "user", "content": message}]
     try:
         client = AsyncClient(provider=ResilientProvider(messages, provider, base_url, timeout))
-        stream = client.chat.completions.create(model=model, messages=[*map(dict, messages)], stream=True)
+        stream = client.chat.completions.create(model=model, messages=messages, stream=True)
         async for chunk in stream:
             if chunk.choices and (delta := chunk.choices[0].delta.content):
                 print(delta, end="", flush=True)
@@ -87,7 +86,7 @@ async def main(
         elif text and not text.endswith("\n"):
             print(flush=True)
     if history is not None:
-        history += [messages[-1], {"role": "assistant", "content": text}]
+        history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
     return None
 
 
@@ -107,19 +106,23 @@ async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options
         print(chunk.choices[0].delta.content or "", end="", flush=True)
 
 
-@dataclass(eq=False)
 class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     """A g4f provider that sees one request through; tells on stderr what it does, and in its errors what to try."""
 
-    messages: list[dict[str, str]]  # what is sent, as g4f changes the messages that create() is given
-    provider: Any = None  # who is asked: a class of g4f's or its name, by default g4f's own route
-    base_url: str | None = None  # an OpenAI-compatible server to ask instead
-    timeout: float = 60.0  # the longest silence, in seconds
-    asked = text = ""  # who is being waited for, and the last piece of text
+    def __init__(
+        self, messages: list[dict[str, str]], provider: Any = None, base_url: str | None = None, timeout: float = 60.0
+    ) -> None:
+        """Keep what is sent, who is asked, by default g4f's own route, and the longest silence in seconds."""
+        self.messages = [*map(dict, messages)]  # g4f changes those that create() is given
+        self.provider, self.base_url, self.timeout = provider, base_url, timeout
+        self.asked = self.text = ""  # who is being waited for, and the last piece of text
 
     async def create_async_generator(self, model: str, messages: object, **options: Any) -> AsyncIterator[Any]:
         """Yield an answer; this is what g4f's clients call."""
-        named, pauses, silent = self.provider or self.base_url, [1, 2], list[str]()
+        if self.asked:
+            raise RuntimeError("a ResilientProvider is for one request: it sends the messages that it was made with")
+        named = self.provider or self.base_url
+        pauses, silent = [1, 2], list[str]()  # in seconds, before it is asked again; who is passed over
         while True:
             try:
                 async for chunk in self.ask(model, ignored=silent, **options):
@@ -147,7 +150,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         joiner = codecs.getincrementaldecoder("utf-16-le")("replace")  # g4f fails at half an emoji
         with contextlib.suppress(RetryNoProviderError):  # an empty answer
             # Some servers leave the connection open after the end, and some say "" for an end with every piece.
-            while not (reason and self.base_url) and (chunk := await self.wait_for(anext(stream, None))):
+            while not (reason and self.base_url) and (chunk := await self.next_chunk(stream)):
                 if isinstance(chunk, FinishReason):
                     reason = chunk.reason or reason
                     continue
@@ -173,18 +176,19 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             name = self.base_url.split("//")[-1].split("/")[0].rpartition("@")[2]
             key = os.environ.get("OPENAI_API_KEY", "").strip()
             provider = create_custom_provider(self.base_url, key, name, models=[model], default_model=model)
+        get_shared_connector()._force_close = True  # a kept connection may be closed when the next request comes
         route = IterListProvider([provider]) if provider else await load_default_route()
         async for chunk in route.create_async_generator(model, [*map(dict, self.messages)], **options):
             if not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):  # no signs of life
                 yield chunk
 
-    async def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-        """Return what an awaitable returns, or raise g4f's TimeoutError; show who is awaited until there is text."""
+    async def next_chunk(self, stream: AsyncIterator[Any]) -> Any:
+        """Return the next chunk of a stream, or None, or raise g4f's TimeoutError; before text, show who is awaited."""
         if not self.text:
             notify(f"Waiting for {self.asked} ...")
         try:
             async with asyncio.timeout(self.timeout) as limit:
-                return await awaitable
+                return await anext(stream, None)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -223,7 +227,7 @@ async def load_default_route() -> Any:
 
 def notify(line: str) -> None:
     """Show a notice on stderr, if that is a terminal, in place of the last one; "" leaves no trace of it."""
-    if sys.stderr.isatty():
+    with contextlib.suppress(AttributeError, OSError):  # no terminal
         width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
         print(f"\r{' ' * width}\r{line[:width]}", end="", file=sys.stderr, flush=True)
 
@@ -333,7 +337,6 @@ def chat(message: str, **options: Any) -> int:
             with contextlib.suppress(*stop):  # ends the answer; at the prompt, the conversation
                 if message.strip():
                     status |= runner.run(main(message, **options, history=history)) or 0
-                    runner.run(close_shared_connectors())  # the server may do so too, and the next turn would fail
             if not sys.stdout.isatty():  # input() would print the prompt there
                 print(prompt, end="", file=sys.stderr, flush=True)
             message = input(prompt if sys.stdout.isatty() else "")

@@ -159,6 +159,39 @@ def test_both_streams_print_at_once_and_raise_what_g4f_raises(stream: Any, defau
     assert (stdout.getvalue(), in_time) == ("Hel", [True])
 
 
+def test_one_loop_may_ask_twice_although_the_server_leaves_the_first_connection_open(serve: Serve) -> None:
+    body = answer("Hello").removeprefix(SSE)
+    kept_alive = SSE.replace(b"Connection: close", b"Content-Length: %d" % len(body)) + body
+    server = serve([kept_alive, HANG])
+
+    async def somebody_else() -> list[int | None]:
+        return [await main(base_url=server.url, timeout=LIMIT / 6) for _ in range(2)]
+
+    assert asyncio.run(somebody_else()) == [None, None]
+
+
+class Idle(io.StringIO):
+    """Says that it is a terminal, as the shell of IDLE does and the null device of Windows, and is none."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_stderr_that_only_says_it_is_a_terminal_gets_no_notice(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Idle())
+    assert asyncio.run(main(base_url=serve(answer("Hello")).url)) is None
+    assert sys.stderr.getvalue() == ""
+
+
+def test_the_resilient_provider_sends_what_it_was_made_with_once(serve: Serve, capsys: Capture) -> None:
+    server, messages = serve(answer("Hi")), turns("Go on", "More.", "Go on", "More.", "Go on  ")
+    client = Client(provider=ResilientProvider(messages, base_url=server.url))
+    [*client.chat.completions.create(messages=messages, stream=True)]  # g4f works on the very list
+    assert server.requests[0].json["messages"] == turns("Go on", "More.", "Go on", "More.", "Go on  ")
+    with pytest.raises(RuntimeError, match="a ResilientProvider is for one request"):
+        [*client.chat.completions.create(messages=turns("Why?"), stream=True)]
+
+
 @BOTH_STREAMS
 def test_both_streams_survive_with_the_resilient_provider(stream: Any, serve: Serve, capsys: Capture) -> None:
     server = serve(reply({"error": "Busy"}, "429 Too Many Requests"), [SSE + delta("Hel"), HANG])
