@@ -11,13 +11,11 @@ Hello there!
 Final accumulated text: Hello there!
 """
 
-import gc
 import os
 import signal
 
-if __name__ == "__main__":  # before the other imports, as those take a while
-    gc.disable()  # what they make stays
-    for signum in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C shows no traceback even then
+if __name__ == "__main__":  # the other imports take a while, and Ctrl-C shows no traceback even then
+    for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
 
 import argparse
@@ -358,7 +356,7 @@ def run(arguments: list[str]) -> int:
     logging.disable()  # what others say of connections that were given up helps nobody
     sys.stdin, sys.stderr = sys.stdin or open(os.devnull), sys.stderr or open(os.devnull, "w")
     if sys.stdout is None:
-        os._exit(fail(OSError("stdout is closed")))
+        return fail(OSError("stdout is closed"))
     sys.stdout = Output(open(sys.stdout.fileno(), "wb", closefd=False), sys.stdout.encoding, "replace")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminate)
@@ -374,11 +372,9 @@ def run(arguments: list[str]) -> int:
         return 130
     except (SystemExit, asyncio.CancelledError) as error:  # usage, or SIGTERM
         return int(getattr(error, "code", 143) or 0)
+    finally:
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    gc.freeze()
-    gc.enable()
-    status = run(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)  # a thread of g4f's may hang in a name look-up, and would hold up a normal exit
+    os._exit(run(sys.argv[1:]))  # a thread of g4f's may hang in a name look-up, and would hold up a normal exit
