@@ -26,7 +26,6 @@ import contextlib
 import errno
 import importlib
 import io
-import json
 import logging
 import re
 import sys
@@ -37,7 +36,7 @@ from typing import Any
 
 import g4f
 from g4f.client import AsyncClient, Client, convert_to_provider, create_custom_provider
-from g4f.errors import MissingAuthError, ProviderNotFoundError, RetryNoProviderError, RetryProviderError
+from g4f.errors import MissingAuthError, ProviderNotFoundError, RateLimitError, RetryNoProviderError, RetryProviderError
 from g4f.Provider import ProviderLoader
 from g4f.providers.response import FinishReason, HeadersResponse, JsonRequest, JsonResponse, ProviderInfo, Reasoning
 from g4f.providers.retry_provider import BaseRetryProvider, IterListProvider
@@ -127,7 +126,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     yield chunk
                 return
             except Exception as error:
-                busy = re.match(r"(Error: )?(Response|Error) (429|5\d\d)\b", str(error))  # as g4f words them
+                busy = isinstance(error, RateLimitError) or re.match(r"(Error: )?\w+ (429|5\d\d)\b", str(error))
                 mute = isinstance(error, g4f.errors.TimeoutError) and self.asked not in (REGISTRY, *silent)
                 if named and busy and pauses and not self.text:
                     tell(f"{describe(error)}; trying again in {pauses[0]} s")
@@ -200,12 +199,14 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         if isinstance(error, g4f.errors.TimeoutError):
             return "A slow server may need a longer --timeout."
         if isinstance(error, ProviderNotFoundError):
-            return f"Similar names: {', '.join(get_close_matches(self.provider, ProviderLoader.names, cutoff=0))}."
-        if self.base_url and "Connect call failed" in str(error):
+            return f"Similar names: {', '.join(get_close_matches(str(self.provider), ProviderLoader.names, cutoff=0))}."
+        if self.base_url and re.search("Connect call failed|refused", str(error)):
             return f"No server listens at {self.asked}: is it running?"
         if self.base_url and isinstance(error, MissingAuthError):
             return "Set OPENAI_API_KEY to a key that the server accepts."
-        return "Check the connection and the --model, or try another --provider or --base-url."
+        if self.base_url and re.match(r"\w+ 40[04]\b.*model", str(error), re.IGNORECASE):
+            return f"Name another --model; {self.base_url.split('@')[-1].rstrip('/')}/models lists them."
+        return "Check the connection, --model, --provider or --base-url (most end in /v1)."
 
 
 async def load_default_route() -> Any:
@@ -248,12 +249,12 @@ def describe(error: Exception) -> str:
     for name, value in os.environ.items():
         if name.endswith("_API_KEY") and len(value.strip()) > 3:
             text = text.replace(value.strip(), "***")
-    text = re.sub(r"^Error: |(Error \d+: )(?=\1)|<[/!]?[a-zA-Z][\w-]*(\s[^<>]*)?/?>", " ", text)  # repetition, markup
+    text = re.sub(r"^Error: |(Error \d+: )(?=\1)|</?[\w!-]+(\s[^<>]*)?/?>|: *$", " ", text)  # repeated words, markup
     lines = re.split(r"\n(?=\w+: \w+: )", text) if isinstance(error, RetryProviderError) else [text]
     length = 150 if lines[1:] else 300
     lines = [" ".join(line.translate(CONTROL).split()) for line in lines]
     text = "\n  ".join(line[:length] + "..." * (len(line) > length) for line in lines)
-    unread = isinstance(error, (AttributeError, LookupError, NameError, TypeError, json.JSONDecodeError, UnicodeError))
+    unread = isinstance(error, (AttributeError, LookupError, NameError, TypeError)) or "DecodeError" in str(type(error))
     text = text if " " in text and text[0].isalnum() and not unread else f"{type(error).__name__}: {text}"
     return f"g4f could not read the answer ({text})" if unread else text
 

@@ -21,7 +21,7 @@ Serve = Callable[..., Server]
 REFUSED = reply({"error": "Down"}, "400 Bad Request")
 BROKEN = data({"error": {"message": "Down", "code": 400}})
 ERROR = "Error occurred: Error 400: Down\n"
-HINT = "Check the connection and the --model, or try another --provider or --base-url.\n"
+HINT = "Check the connection, --model, --provider or --base-url (most end in /v1).\n"
 
 
 def turns(*contents: str) -> list[dict[str, str]]:

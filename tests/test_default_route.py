@@ -143,7 +143,7 @@ def yqcloud(*steps: Step) -> list[Script]:
 # --- The first provider answers ---
 
 GREETING = "Hello there!\n\nFinal accumulated text: Hello there!\n"
-HINT = "Check the connection and the --model, or try another --provider or --base-url.\n"
+HINT = "Check the connection, --model, --provider or --base-url (most end in /v1).\n"
 PATIENCE_HINT = "A slow server may need a longer --timeout.\n"
 # What somebody writes who imports the example.
 SCRIPT = [sys.executable, "-c", "import asyncio, sys, messages_stream as m; sys.exit(asyncio.run(m.main()))"]

@@ -229,4 +229,4 @@ def test_what_main_returns_is_right_for_sys_exit(serve: Serve, script: bytes, st
     code = f"import asyncio, sys, messages_stream as m; sys.exit(asyncio.run(m.main(base_url={serve(script).url!r})))"
     returned, out, err = run_script(code)
     assert (returned, out.decode()) == (status, f"{text}{FINAL}{text}\n")
-    assert err.startswith(b"Error occurred: Response 404:") if status else err == b""
+    assert err.startswith(b"Error occurred: Response 404\n") if status else err == b""

@@ -31,8 +31,9 @@ CHUNKED = SSE.replace(b"Connection: close", b"Transfer-Encoding: chunked")
 BUSY = reply({"error": {"message": "Busy"}}, "429 Too Many Requests")
 DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
 
-CHECK = "Check the connection and the --model, or try another --provider or --base-url."
+CHECK = "Check the connection, --model, --provider or --base-url (most end in /v1)."
 SLOW = "A slow server may need a longer --timeout."
+MODELS = r"Name another --model; http://127\.0\.0\.1:\d+/v1/models lists them\."
 SET_KEY = "Set OPENAI_API_KEY to a key that the server accepts."
 CUT = r"The answer {} cut short \(finish reason: {}\)\.\n"
 MAYBE_CUT = CUT.format("may have been", "none")
@@ -57,7 +58,7 @@ def slowly(event: bytes, times: int = 40) -> list[Step]:
 
 def row(name: str, *scripts: Any, text: str = "", error: str = "", notice: str = "", **more: Any) -> Any:
     """Return what a server sends, connection by connection, and, in regular expressions, what is told of it."""
-    said = notice + (f"Error occurred: {error}\n{more.get('hint', CHECK)}\n" if error else "")
+    said = notice + (f"Error occurred: {error}\n{more.get('hint') or re.escape(CHECK)}\n" if error else "")
     return pytest.param((scripts, text, said, more.get("timeout", 10), more.get("requests", 1)), id=name)
 
 
@@ -66,7 +67,7 @@ def silence(name: str, *steps: Step, text: str = "") -> Any:
     return row(name, [*steps, HANG], text=text, error=error, hint=SLOW, timeout=0.5)
 
 
-def status(line: str, body: Any, error: str, kind: str = "application/json", hint: str = CHECK) -> Any:
+def status(line: str, body: Any, error: str, kind: str = "application/json", hint: str = "") -> Any:
     return row(f"{line} with {body!r:.40}", reply(body, line, kind), error=error, hint=hint)
 
 
@@ -119,7 +120,9 @@ FAULTS = [
     status("404 No", PAGE, f"Response 404: {LATER}", "text/plain"),
     status("404 No", {"error": PAGE.decode()}, f"Error 404: {LATER}"),
     status("404 No", {"detail": f"No luck {KEY}"}, r'Response 404: {"detail": "No luck \*\*\*"}'),
-    status("404 No", b"", "Response 404:", "text/plain"),
+    status("404 No", b"", "Response 404", "text/plain"),
+    status("404 No", {"error": {"message": "model 'gpt-4' not found"}}, "Error 404: model .* not found", hint=MODELS),
+    status("400 No", b"Invalid Model", "Response 400: Invalid Model", "text/plain", MODELS),
     status("404 No", b"No\x1b[31m \x07luck\x7f\xc2\x9b", r"Response 404: No\[31m luck", "text/plain"),
     status("404 No", b"No luck", UNREAD.format("JSONDecodeError: .*")),
     status("404 No", b"No \xff luck", UNREAD.format("UnicodeDecodeError: .*"), "text/plain"),
@@ -199,14 +202,16 @@ def test_the_user_sees_the_text_and_one_honest_line(
 
 
 def provider(*chunks: Any) -> type[AsyncGeneratorProvider]:
-    """Return a provider that yields chunks, and raises those that are exceptions."""
+    """Return a provider that yields chunks, and raises those that are exceptions; the next time it goes on."""
+    left = [*chunks]
 
     class Provider(AsyncGeneratorProvider):  # type: ignore[misc]
         working = True
 
         @classmethod
         async def create_async_generator(cls, model: str, messages: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            for chunk in chunks:
+            while left:
+                chunk = left.pop(0)
                 if isinstance(chunk, Exception):
                     raise chunk
                 yield chunk
@@ -253,6 +258,10 @@ FAILED = errors.RetryProviderError(f"All failed:\nA: OSError: No\nluck\nB: OSErr
         (errors.MissingAuthError("Add an api_key"), "Add an api_key"),
         (errors.RateLimitError("Response 429: Busy"), "Response 429: Busy"),
         (OSError("Connect call failed"), "Connect call failed"),
+        (
+            UnicodeEncodeError("ascii", "é", 0, 1, "no"),
+            "UnicodeEncodeError: 'ascii' codec can't encode character '\\xe9' in position 0: no",
+        ),
         (requests.ConnectionError(UNREACHED), "No luck"),
         (FAILED, f"All failed:\n  A: OSError: No luck\n  B: OSError: {'x' * 138}...\n  C: OSError: Oops"),
     ],
@@ -262,6 +271,11 @@ def test_whatever_a_provider_raises_is_told_in_short(raised: Exception, said: st
     out, err = capsys.readouterr()
     assert out == "Hello\n\nFinal accumulated text: Hello\n"
     assert err.replace(" \n", "\n") == f"Error occurred: {said}\n{CHECK}\n"
+
+
+def test_a_rate_limit_without_a_status_is_one(capsys: Capture) -> None:
+    assert asyncio.run(main(provider=provider(errors.RateLimitError("Slow down"), "Hello"), quiet=True)) is None
+    assert capsys.readouterr() == ("Hello\n", "Slow down; trying again in 1 s\n")
 
 
 def test_names_like_that_of_an_unknown_provider_are_told(capsys: Capture) -> None:

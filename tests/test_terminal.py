@@ -22,7 +22,7 @@ pytest.importorskip("pty")
 from terminal import CTRL_C, Terminal
 
 Serve = Callable[..., Server]
-HINT = "Check the connection and the --model, or try another --provider or --base-url.\n"
+HINT = "Check the connection, --model, --provider or --base-url (most end in /v1).\n"
 HELLO = delta("Hel") + delta("lo")
 FLOOD = [SSE, *[delta("word ")] * 100_000]
 BUSY = reply(b"Busy", "503 Service Unavailable", "text/plain")
