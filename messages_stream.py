@@ -359,9 +359,9 @@ def run(arguments: list[str]) -> int:
     if sys.stdout is None:
         return fail(OSError("stdout is closed"))
     sys.stdout = Output(open(sys.stdout.fileno(), "wb", closefd=False), sys.stdout.encoding, "replace")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, terminate)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, terminate)
         options = parse_arguments(arguments)
         chatting, comparing, message = options.pop("chat"), options.pop("compare"), options.pop("message")
         if chatting:
