@@ -135,17 +135,16 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     tell(f"{error}; trying the next")
                     silent.append(self.asked)
                 else:
-                    if silent:
-                        error = RetryProviderError(f"no text from {', '.join(silent)}; then: {error}")
                     error.add_note(self.suggest(error))
                     raise error from None
 
     async def ask(self, model: str, provider: Any = None, **options: Any) -> AsyncIterator[Any]:
         """Yield an answer, or raise what goes wrong first; `provider` is this one, as g4f's Client passes it on."""
-        self.asked, reason = model if self.provider or self.base_url else REGISTRY, ""
+        self.asked = model if self.provider or self.base_url else REGISTRY
+        reason = ""
         stream = self.stream(model, **options)
         joiner = codecs.getincrementaldecoder("utf-16-le")("replace")  # g4f fails at half an emoji
-        with contextlib.suppress(RetryNoProviderError):  # an empty answer
+        with contextlib.suppress(RetryNoProviderError):  # g4f's word for an empty answer
             # Some servers leave the connection open after the end, and some say "" for an end with every piece.
             while not (reason and self.base_url) and (chunk := await self.next_chunk(stream)):
                 if isinstance(chunk, FinishReason):
@@ -167,16 +166,16 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         yield Reasoning("")  # makes g4f stop here, before its log of tokens, which fails where the home is not writable
 
     async def stream(self, model: str, **options: Any) -> AsyncIterator[Any]:
-        """Yield each sign of life of whoever is asked."""
+        """Yield the signs of life of a provider; g4f's list, here of one, loads its key and tells its name."""
         provider = convert_to_provider(self.provider) if isinstance(self.provider, str) else self.provider
         if self.base_url:  # `models` keeps g4f from asking for them, and from taking one that only ends alike
             name = self.base_url.split("//")[-1].split("/")[0].rpartition("@")[2]
             key = os.environ.get("OPENAI_API_KEY", "").strip()
             provider = create_custom_provider(self.base_url, key, name, models=[model], default_model=model)
-        get_shared_connector()._force_close = True  # a kept connection may be closed when the next request comes
         route = IterListProvider([provider]) if provider else await load_default_route()
+        get_shared_connector()._force_close = True  # a kept connection may be closed when the next request comes
         async for chunk in route.create_async_generator(model, [*map(dict, self.messages)], **options):
-            if not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):  # no signs of life
+            if chunk and not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):
                 yield chunk
 
     async def next_chunk(self, stream: AsyncIterator[Any]) -> Any:
@@ -245,7 +244,7 @@ def fail(error: Exception, text: str = "") -> int:
 
 def describe(error: Exception) -> str:
     """Return the cause of an error in one line, or one for each provider that failed; clean, and without keys."""
-    text = str(getattr(error.args[0], "reason", error) if error.args else error)  # requests wraps it twice
+    text = str(getattr(error.args[0], "reason", error) if error.args else error)  # where requests puts it
     for name, value in os.environ.items():
         if name.endswith("_API_KEY") and len(value.strip()) > 3:
             text = text.replace(value.strip(), "***")
@@ -263,7 +262,7 @@ class Output(io.TextIOWrapper):
     """stdout that lets no control character through to a terminal, and ends the program where it cannot be written."""
 
     def write(self, text: str) -> Any:
-        return self.attempt(super().write, text if text.isprintable() or not self.isatty() else text.translate(CONTROL))
+        return self.attempt(super().write, text.translate(CONTROL) if self.isatty() else text)
 
     def flush(self) -> None:
         self.attempt(super().flush)
@@ -281,7 +280,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     """Return the options; print usage and raise SystemExit where they are wrong."""
     parser = argparse.ArgumentParser(description="Stream a chat answer to the terminal with g4f.", allow_abbrev=False)
     add, route, mode = parser.add_argument, parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
-    add("message", nargs="*", help="words of the message; - stands for all of standard input")
+    add("message", nargs="*", help="default: Say hello there!; - stands for all of standard input")
     add("-m", "--model", metavar="NAME", default="gpt-4", help="default: gpt-4")
     route.add_argument("-p", "--provider", metavar="NAME", help="a g4f provider; default: those that need no key")
     route.add_argument("--base-url", metavar="URL", help="a server; default: $OPENAI_BASE_URL; key: $OPENAI_API_KEY")
@@ -293,7 +292,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     add("--version", action="version", version=f"messages_stream 1.0.0 (g4f {g4f.__version__})")
     options = parser.parse_intermixed_args(arguments)
     if options.provider is None and options.base_url is None:
-        options.base_url = os.environ.get("OPENAI_BASE_URL") or None
+        options.base_url = os.environ.get("OPENAI_BASE_URL", "").strip() or None
     if options.provider is not None and not options.provider.strip():  # an unset variable: not to be sent to everybody
         parser.error("the provider is empty")
     if options.base_url is not None and not URL.fullmatch(options.base_url):
@@ -333,7 +332,7 @@ def chat(message: str, **options: Any) -> int:
     prompt, stop = ("> ", [KeyboardInterrupt]) if sys.stdin.isatty() else ("", [])
     try:
         while message.strip() != "exit":
-            with contextlib.suppress(*stop):  # ends the answer; at the prompt, the conversation
+            with contextlib.suppress(*stop):  # in a terminal Ctrl-C ends the answer; at the prompt, the conversation
                 if message.strip():
                     status |= runner.run(main(message, **options, history=history)) or 0
             if not sys.stdout.isatty():  # input() would print the prompt there
@@ -360,9 +359,9 @@ def run(arguments: list[str]) -> int:
         return fail(OSError("stdout is closed"))
     sys.stdout = Output(open(sys.stdout.fileno(), "wb", closefd=False), sys.stdout.encoding, "replace")
     try:
+        options = parse_arguments(arguments)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, terminate)
-        options = parse_arguments(arguments)
         chatting, comparing, message = options.pop("chat"), options.pop("compare"), options.pop("message")
         if chatting:
             return chat(message, **{**options, "quiet": True})
