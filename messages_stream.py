@@ -11,12 +11,12 @@ Hello there!
 Final accumulated text: Hello there!
 """
 
-import os
+import gc
 import signal
 
-if __name__ == "__main__":  # the other imports take a while, and Ctrl-C shows no traceback even then
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
+if __name__ == "__main__":
+    gc.disable()  # takes a tenth of the time, and a short life leaves little to collect
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the other imports, which take a while, without a word
 
 import argparse
 import asyncio
@@ -27,6 +27,7 @@ import errno
 import importlib
 import io
 import logging
+import os
 import re
 import sys
 import threading
@@ -141,8 +142,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     async def ask(self, model: str, provider: Any = None, **options: Any) -> AsyncIterator[Any]:
         """Yield an answer, or raise what goes wrong first; `provider` is this one, as g4f's Client passes it on."""
         self.asked = model if self.provider or self.base_url else REGISTRY
-        reason = ""
-        stream = self.stream(model, **options)
+        stream, reason = self.stream(model, **options), ""
         joiner = codecs.getincrementaldecoder("utf-16-le")("replace")  # g4f fails at half an emoji
         with contextlib.suppress(RetryNoProviderError):  # g4f's word for an empty answer
             # Some servers leave the connection open after the end, and some say "" for an end with every piece.
@@ -262,7 +262,7 @@ class Output(io.TextIOWrapper):
     """stdout that lets no control character through to a terminal, and ends the program where it cannot be written."""
 
     def write(self, text: str) -> Any:
-        return self.attempt(super().write, text.translate(CONTROL) if self.isatty() else text)
+        return self.attempt(super().write, text if text.isprintable() or not self.isatty() else text.translate(CONTROL))
 
     def flush(self) -> None:
         self.attempt(super().flush)
