@@ -28,7 +28,7 @@ def frame(output: str) -> list[str]:
 
 def test_the_commands_print_what_is_shown() -> None:
     commands = re.findall(r"^\$ (.*python messages_stream\.py.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks("console")), re.M)
-    assert len(commands) == 6
+    assert len(commands) == 5
     with serve_smollm2.serving() as url:
         for command, shown in commands:
             if "Error occurred" in shown:
