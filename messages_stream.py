@@ -26,7 +26,6 @@ import contextlib
 import errno
 import importlib
 import io
-import logging
 import os
 import re
 import sys
@@ -290,7 +289,9 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     mode.add_argument("-c", "--chat", action="store_true", help="hold a conversation, each line of input a turn")
     mode.add_argument("--compare", action="store_true", help="print one answer streamed synchronously, one not")
     add("--version", action="version", version=f"messages_stream 1.0.0 (g4f {g4f.__version__})")
-    options = parser.parse_intermixed_args(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses it between the words
+    options = parser.parse_intermixed_args(arguments[:end])
+    options.message += arguments[end + 1 :]
     if options.provider is None and options.base_url is None:
         options.base_url = os.environ.get("OPENAI_BASE_URL", "").strip() or None
     if options.provider is not None and not options.provider.strip():  # an unset variable: not to be sent to everybody
@@ -353,7 +354,6 @@ def terminate(signum: int, frame: object) -> object:
 
 def run(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
-    logging.disable()  # what others say of connections that were given up helps nobody
     sys.stdin, sys.stderr = sys.stdin or open(os.devnull), sys.stderr or open(os.devnull, "w")
     if sys.stdout is None:
         return fail(OSError("stdout is closed"))

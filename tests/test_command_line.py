@@ -55,6 +55,7 @@ def test_what_was_asked_is_sent_and_nothing_else(serve: Serve, arguments: list[s
         (["Say  two", "spaces"], "Say  two spaces"),
         (["Sum", "-m", "x", "up"], "Sum up"),
         (["-1"], "-1"),
+        (["What", "-m", "x", "does", "--", "ls", "-l", "--", "-q"], "What does ls -l -- -q"),
     ],
 )
 def test_the_words_make_the_message(arguments: list[str], message: str) -> None:
