@@ -337,7 +337,7 @@ def chat(message: str, **options: Any) -> int:
                 if message.strip():
                     status |= runner.run(main(message, **options, history=history)) or 0
             if not sys.stdout.isatty():  # input() would print the prompt there
-                print(prompt, end="", file=sys.stderr, flush=True)
+                print(prompt, end="", file=sys.stderr)
             message = input(prompt if sys.stdout.isatty() else "")
     except (EOFError, *stop):
         print("\n" if prompt else "", end="", file=sys.stderr)

@@ -12,6 +12,7 @@ import signal
 import ssl
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +198,23 @@ def test_a_script_whose_registry_hangs_ends_by_itself(connect: Connect) -> None:
     impatient = [*SCRIPT[:-1], SCRIPT[-1].replace("m.main()", f"m.main(timeout={LIMIT})")]
     status, out, _ = run(connect({REGISTRY: [[HANG]]}), command=impatient)
     assert (status, out) == (1, "\n\nFinal accumulated text: \n")
+
+
+def test_a_registry_that_answers_after_the_time_limit_is_not_heard(connect: Connect) -> None:
+    released = threading.Event()
+    internet = connect({REGISTRY: [[released.wait, *REGISTERED]]})
+    code = """if True:
+        import asyncio, threading, messages_stream as m
+        asyncio.run(m.main(timeout=0.5))
+        print("released", flush=True)
+        [thread.join() for thread in threading.enumerate() if thread.daemon]
+    """
+    with program.start(env=internet.env, command=[sys.executable, "-c", code]) as process:
+        assert process.stdout and b"released\n" in iter(process.stdout.readline, b"")
+        released.set()
+        out, err = process.communicate(timeout=PATIENCE)
+    told = f"Error occurred: g4f's list of providers sent nothing for 0.5 seconds\n{PATIENCE_HINT}"
+    assert (process.returncode, out, err.decode()) == (0, b"", told)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
