@@ -90,7 +90,7 @@ def test_compare_fails_if_either_stream_does(serve: Serve, fails: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "value", "used"),
     [
-        ([], "http://first", "http://first"),
+        ([], " http://first\n", "http://first"),
         ([], "", None),
         (["--base-url", "http://second"], "http://first", "http://second"),
         (["--base-url", "http://second"], "no URL", "http://second"),

@@ -177,8 +177,18 @@ class Idle(io.StringIO):
         return True
 
 
-def test_a_stderr_that_only_says_it_is_a_terminal_gets_no_notice(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Idle())
+class Jupyter(io.StringIO):
+    """Has the descriptor of a terminal behind it, as in a notebook, and says that it is none."""
+
+    def fileno(self) -> int:
+        return pytest.importorskip("pty").openpty()[1]
+
+
+@pytest.mark.parametrize("stderr", [Idle, Jupyter])
+def test_a_stderr_that_is_half_a_terminal_gets_no_notice(
+    stderr: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr())
     assert asyncio.run(main(base_url=serve(answer("Hello")).url)) is None
     assert sys.stderr.getvalue() == ""
 
