@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE
@@ -109,8 +110,10 @@ def test_sigterm_ends_the_conversation_and_leaves_the_terminal_as_it_was(
     with Terminal("--base-url", serve([SSE, delta("Once upon"), HANG]).url, "--chat", *arguments) as terminal:
         before = terminal.settings
         terminal.wait_for(lambda: terminal.line == seen)
-        # Python loses a signal that comes just before it waits for a line.
-        terminal.wait_for(lambda: terminal.ended or bool(terminal.process.send_signal(signal.SIGTERM)))
+        while not terminal.ended:  # Python loses a signal that comes just before it waits for a line
+            terminal.process.send_signal(signal.SIGTERM)
+            later = time.monotonic() + 2
+            terminal.wait_for(lambda later=later: terminal.ended or time.monotonic() > later)
         assert terminal.wait_for_end() == 143
         assert (terminal.settings, terminal.text) == (before, seen.rstrip())
 

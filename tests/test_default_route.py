@@ -148,7 +148,7 @@ HINT = "Check the connection, --model, --provider or --base-url (most end in /v1
 PATIENCE_HINT = "A slow server may need a longer --timeout.\n"
 # What somebody writes who imports the example.
 SCRIPT = [sys.executable, "-c", "import asyncio, sys, messages_stream as m; sys.exit(asyncio.run(m.main()))"]
-LIMIT = "2"  # seconds of silence, enough for g4f to load its providers on a busy machine
+LIMIT = "3"  # seconds of silence, enough for g4f to load its providers on a busy machine
 PATIENCE = 20  # seconds until a test gives up
 
 
