@@ -165,7 +165,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         yield Reasoning("")  # makes g4f stop here, before its log of tokens, which fails where the home is not writable
 
     async def stream(self, model: str, **options: Any) -> AsyncIterator[Any]:
-        """Yield the signs of life of a provider; g4f's list, here of one, loads its key and tells its name."""
+        """Yield a provider's signs of life; g4f's IterListProvider, here of one, loads its key and tells its name."""
         provider = convert_to_provider(self.provider) if isinstance(self.provider, str) else self.provider
         if self.base_url:  # `models` keeps g4f from asking for them, and from taking one that only ends alike
             name = self.base_url.split("//")[-1].split("/")[0].rpartition("@")[2]
@@ -247,7 +247,7 @@ def describe(error: Exception) -> str:
     for name, value in os.environ.items():
         if name.endswith("_API_KEY") and len(value.strip()) > 3:
             text = text.replace(value.strip(), "***")
-    text = re.sub(r"^Error: |(Error \d+: )(?=\1)|</?[a-z!][\w-]*(\s[^<>]*)?/?>|: *$", " ", text, flags=re.I)  # tags
+    text = re.sub(r"(?i)^Error: |(Error \d+: )(?=\1)|</?[a-z!][\w-]*(\s[^<>]*)?/?>|: *$", " ", text)  # repetition, tags
     lines = re.split(r"\n(?=\w+: \w+: )", text) if isinstance(error, RetryProviderError) else [text]
     length = 150 if lines[1:] else 300
     lines = [" ".join(line.translate(CONTROL).split()) for line in lines]

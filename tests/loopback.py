@@ -42,6 +42,12 @@ def answer(*pieces: Any) -> bytes:
     return SSE + b"".join(map(delta, pieces)) + finish()
 
 
+def kept_alive(*pieces: Any) -> bytes:
+    """Return a whole streamed answer after which the connection may be used again."""
+    body = answer(*pieces).removeprefix(SSE)
+    return SSE.replace(b"Connection: close", b"Content-Length: %d" % len(body)) + body
+
+
 def reply(body: bytes | Any, status: str = "200 OK", kind: str = "application/json", *headers: str) -> bytes:
     """Return a whole response that is no stream."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from g4f.client import AsyncClient, Client, create_custom_provider
 from g4f.providers.base_provider import AsyncGeneratorProvider
 
 import messages_stream
-from loopback import HANG, SSE, Server, answer, delta, reply
+from loopback import HANG, SSE, Server, answer, delta, kept_alive, reply
 from messages_stream import ResilientProvider, async_stream, main, sync_stream
 from program import LIMIT, PATH
 
@@ -160,9 +161,7 @@ def test_both_streams_print_at_once_and_raise_what_g4f_raises(stream: Any, defau
 
 
 def test_one_loop_may_ask_twice_although_the_server_leaves_the_first_connection_open(serve: Serve) -> None:
-    body = answer("Hello").removeprefix(SSE)
-    kept_alive = SSE.replace(b"Connection: close", b"Content-Length: %d" % len(body)) + body
-    server = serve([kept_alive, HANG])
+    server = serve([kept_alive("Hello"), HANG])
 
     async def somebody_else() -> list[int | None]:
         return [await main(base_url=server.url, timeout=LIMIT / 6) for _ in range(2)]
@@ -170,27 +169,20 @@ def test_one_loop_may_ask_twice_although_the_server_leaves_the_first_connection_
     assert asyncio.run(somebody_else()) == [None, None]
 
 
-class Idle(io.StringIO):
-    """Says that it is a terminal, as the shell of IDLE does and the null device of Windows, and is none."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-class Jupyter(io.StringIO):
-    """Has the descriptor of a terminal behind it, as in a notebook, and says that it is none."""
-
-    def fileno(self) -> int:
-        return pytest.importorskip("pty").openpty()[1]
-
-
-@pytest.mark.parametrize("stderr", [Idle, Jupyter])
+@pytest.mark.parametrize("says", [True, False], ids=["IDLE's shell and Windows' null device", "a notebook's"])
 def test_a_stderr_that_is_half_a_terminal_gets_no_notice(
-    stderr: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    says: bool, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", stderr())
+    master, slave = pytest.importorskip("pty").openpty()
+    stderr: Any = io.StringIO()
+    stderr.isatty = lambda: says
+    if not says:
+        stderr.fileno = lambda: slave  # of the terminal in which the notebook was started
+    monkeypatch.setattr(sys, "stderr", stderr)
     assert asyncio.run(main(base_url=serve(answer("Hello")).url)) is None
-    assert sys.stderr.getvalue() == ""
+    assert stderr.getvalue() == ""
+    os.close(master)
+    os.close(slave)
 
 
 def test_the_resilient_provider_sends_what_it_was_made_with_once(serve: Serve, capsys: Capture) -> None:
