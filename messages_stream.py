@@ -9,372 +9,695 @@ $ python messages_stream.py
 Hello there!
 
 Final accumulated text: Hello there!
+
+Most of this file deals with what can go wrong: a server that is silent, is busy or breaks off, text
+that would harm a terminal, a closed pipe, Ctrl-C. The example, which is what to copy, is short.
 """
 
-import gc
 import signal
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("messages_stream.py needs Python 3.11 or later")
 
 if __name__ == "__main__":
-    gc.disable()  # collecting takes 7 % of a short run, and frees next to nothing
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run() sets its own: no traceback during the other imports
+    # During the slow imports below, Ctrl-C ends the program at once, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import asyncio
 import codecs
-import concurrent.futures
 import contextlib
 import errno
-import importlib
-import io
+import logging
 import os
 import re
-import sys
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from difflib import get_close_matches
-from typing import Any
+from json import JSONDecodeError
+from typing import Any, TextIO
+from urllib.parse import urlsplit
 
+import aiohttp
 import g4f
+import g4f.tools.run_tools
 from g4f.client import AsyncClient, Client, convert_to_provider, create_custom_provider
-from g4f.errors import MissingAuthError, ProviderNotFoundError, RetryNoProviderError, RetryProviderError
+from g4f.errors import ProviderNotFoundError, RetryNoProviderError, RetryProviderError
 from g4f.Provider import ProviderLoader
-from g4f.providers.response import FinishReason, HeadersResponse, JsonRequest, JsonResponse, ProviderInfo, Reasoning
+from g4f.providers.response import FinishReason, JsonResponse, ProviderInfo, Reasoning
 from g4f.providers.retry_provider import BaseRetryProvider, IterListProvider
 from g4f.requests import get_shared_connector
 
-QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
-REGISTRY = "g4f's list of providers"
-URL = re.compile(r"https?://([^\s/@]*@)?([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?(/\S*)?", re.IGNORECASE)
-# C0 except newline and tab, DEL, C1: without these characters no escape sequence reaches a terminal.
+# Comments that start with "g4f:" explain a quirk of g4f, and what is done about it.
+
+# Finish reasons of a complete answer. After any other, such as "none", main() prints a warning.
+COMPLETE = {"stop", "STOP", "stop_sequence", "eos", "eos_token", "end_turn", "tool_calls"}
+# Control characters: C0 (except tab and newline), DEL and C1. Every escape sequence needs one.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
+PROVIDER_LIST = "g4f's list of providers"
+# g4f: it fails with one of these if a server sends something else than it expects.
+UNREADABLE = AttributeError, LookupError, NameError, TypeError, JSONDecodeError, UnicodeDecodeError
+
+# Unless a program configures logging, Python prints warnings to stderr, without any prefix.
+logger = logging.getLogger("messages_stream")
+
+
+# --- The example ---
+#
+# Copy sync_stream() or async_stream(), with the import from g4f.client. main() is what the program
+# runs for an answer. It also reports errors, and needs the next two parts.
+
+QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
+
+
+def sync_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
+    """Print the answer to a question as it arrives. Options are passed to create()."""
+    client = Client()
+    messages = [{"role": "user", "content": question}]
+    stream = client.chat.completions.create(model=model, messages=messages, stream=True, **options)
+    for chunk in stream:
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+
+async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
+    """Print the answer to a question as it arrives. Options are passed to create()."""
+    client = AsyncClient()
+    messages = [{"role": "user", "content": question}]
+    # g4f: create() returns the stream directly, so it is not awaited.
+    stream = client.chat.completions.create(model=model, messages=messages, stream=True, **options)
+    async for chunk in stream:
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+
+GREETING = "Say hello there!"
 
 
 async def main(
-    message: str = "Say hello there!",
+    message: str = GREETING,
     *,
     model: str = "gpt-4",
     provider: Any = None,
     base_url: str | None = None,
-    system: str | None = None,
     timeout: float = 60.0,
     quiet: bool = False,
     history: list[dict[str, str]] | None = None,
 ) -> int | None:
-    """Print the answer to a message as it arrives, and once more when it ends; return None, or 1 after an error.
+    """Print the answer to a message as it arrives, and the whole answer at the end.
 
-    An error is printed to stderr, not raised. `timeout` is the longest silence allowed, in seconds. `quiet` prints the
-    answer alone, ending in a newline. `history` is what was said before; a message that got its answer is added.
+    Return None, or 1 after an error, which is printed to stderr, not raised. See ResilientProvider
+    for `provider`, `base_url` and `timeout` (in seconds). With `quiet`, print only the answer and a
+    final newline. `history` holds the messages so far; an answered message and its answer are
+    appended to it. To send a long history as it is, call keep_messages_whole() first. On a terminal
+    the text is printed as it is; only the command line removes escape sequences, see Output.
     """
     text = ""
-    messages = [{"role": "system", "content": system}] if system else []
-    messages += [*map(dict, history or []), {"role": "user", "content": message}]
+    finish_reason = None
+    messages = [*(history or []), {"role": "user", "content": message}]
     try:
-        client = AsyncClient(provider=ResilientProvider(messages, provider, base_url, timeout))
-        stream = client.chat.completions.create(model=model, messages=messages, stream=True)
-        async for chunk in stream:
-            if chunk.choices and (delta := chunk.choices[0].delta.content):
-                print(delta, end="", flush=True)
-                text += str(delta)  # links and images come as objects
+        # The inner `try` prints the text before any error, and also after Ctrl-C.
+        try:
+            resilient = ResilientProvider(provider, base_url, timeout, notify=show_notice)
+            client = AsyncClient(provider=resilient)
+            stream = client.chat.completions.create(model=model, messages=messages, stream=True)
+            async for chunk in stream:
+                delta = chunk.choices[0].delta.content
+                if delta:
+                    print(delta, end="", flush=True)
+                    text += str(delta)  # g4f: a link or an image is an object, not a str.
+                finish_reason = chunk.choices[0].finish_reason  # The last chunk has one.
+        finally:
+            if not quiet:
+                print(f"\n\nFinal accumulated text: {text}", flush=True)
+            elif text and not text.endswith("\n"):
+                print(flush=True)
     except Exception as error:
-        return fail(error, text)
-    finally:
-        if not quiet:
-            print(f"\n\nFinal accumulated text: {text}")
-        elif text and not text.endswith("\n"):
-            print(flush=True)
+        print(f"Error occurred: {error}", file=sys.stderr)
+        return 1
+    if finish_reason not in COMPLETE:
+        warning = f"The answer may have been cut short (finish reason: {finish_reason})."
+        print(warning, file=sys.stderr)
     if history is not None:
         history += [{"role": "user", "content": message}, {"role": "assistant", "content": text}]
     return None
 
 
-def sync_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
-    """Print the answer to a question as it arrives; pass options to create(), raise what g4f raises."""
-    client = Client()
-    messages = [{"role": "user", "content": question}]
-    for chunk in client.chat.completions.create(model=model, messages=messages, stream=True, **options):
-        print(chunk.choices[0].delta.content or "", end="", flush=True)
+# --- The provider ---
+#
+# g4f's clients call create_async_generator(), which asks again if that may help. Each time, ask()
+# follows one answer from beginning to end, and receive() gets its chunks within the time limit.
 
 
-async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
-    """Print the answer to a question as it arrives; pass options to create(), raise what g4f raises."""
-    client = AsyncClient()
-    messages = [{"role": "user", "content": question}]
-    async for chunk in client.chat.completions.create(model=model, messages=messages, stream=True, **options):
-        print(chunk.choices[0].delta.content or "", end="", flush=True)
+class AnswerError(Exception):
+    """The reason why there is no answer, or only part of one, in words for a user.
+
+    It consists of the cause and, if something is likely to help, a line with a hint. The original
+    exception is its `__cause__`.
+    """
+
+    def __init__(self, cause: str, hint: str = "") -> None:
+        super().__init__(f"{cause}\n{hint}" if hint else cause)
 
 
+class SilenceError(TimeoutError):
+    """Nothing was received within the time limit."""
+
+    def __init__(self, name: str, seconds: float, provider: str = "") -> None:
+        """Name who was asked, and the provider's name, if g4f has told it."""
+        super().__init__(f"{name} sent nothing for {seconds:g} seconds")
+        self.provider = provider
+
+
+class UnreadableError(Exception):
+    """Something was received that g4f cannot read, such as a web page."""
+
+
+# g4f: its clients read attributes of this base class, such as `supports_stream`. There is no
+# __init__() in it to call.
 class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
-    """A g4f provider that sees one request through; tells on stderr what it does, and in its errors what to try."""
+    """A g4f provider that survives failures: `AsyncClient(provider=ResilientProvider())`.
+
+    It limits silence, asks a busy server again, skips a silent provider, and raises only
+    AnswerError. It keeps no state between requests, so one object can serve many at the same time.
+    """
 
     def __init__(
-        self, messages: list[dict[str, str]], provider: Any = None, base_url: str | None = None, timeout: float = 60.0
+        self,
+        provider: Any = None,
+        base_url: str | None = None,
+        timeout: float = 60.0,
+        notify: Callable[[str], object] = lambda name: None,
     ) -> None:
-        """Keep what is sent, who is asked, by default g4f's own route, and the longest silence in seconds."""
-        self.messages = [*map(dict, messages)]  # g4f changes those that create() is given
-        self.provider, self.base_url, self.timeout = provider, base_url, timeout
-        self.asked = self.text = ""  # who is being waited for, and the last piece of text
+        """Ask a g4f provider (or its name), or the server at a URL, or else g4f's free providers.
 
-    async def create_async_generator(self, model: str, messages: object, **options: Any) -> AsyncIterator[Any]:
-        """Yield an answer; this is what g4f's clients call."""
-        if self.asked:
-            raise RuntimeError("a ResilientProvider is for one request: it sends the messages that it was made with")
-        named = self.provider or self.base_url
-        pauses, silent = [1, 2], list[str]()  # in seconds, before it is asked again; who is passed over
+        `timeout` is the longest allowed silence in seconds. `notify` is called with the name of
+        whoever is being waited for, and with "" when the wait is over.
+        """
+        self.provider = find_provider(provider) if isinstance(provider, str) else provider
+        self.base_url = base_url
+        self.is_free = provider is None and base_url is None
+        self.timeout = timeout
+        self.notify = notify
+
+    async def create_async_generator(
+        self, model: str, messages: list[dict[str, str]], **options: Any
+    ) -> AsyncIterator[Any]:
+        """Yield the chunks of an answer, and ask again if that may help."""
+        keep_no_connection()
+        # g4f: without `stream_options`, it asks the server to count tokens, which some refuse.
+        options = {"stream_options": None, "proxy": os.environ.get("G4F_PROXY"), **options}
+        pauses = [1, 2]  # seconds
+        silent_providers: list[str] = []
         while True:
             try:
-                async for chunk in self.ask(model, ignored=silent, **options):
+                # g4f: free providers whose names are in `ignored` are not asked. Others ignore it.
+                async for chunk in self.ask(model, messages, ignored=silent_providers, **options):
                     yield chunk
                 return
-            except Exception as error:
-                busy = re.match(r"(Error: )?(Response|Error) (429|5\d\d)\b", str(error))  # as g4f words them
-                mute = isinstance(error, g4f.errors.TimeoutError) and self.asked not in (REGISTRY, *silent)
-                if named and busy and pauses and not self.text:
-                    tell(f"{describe(error)}; trying again in {pauses[0]} s")
-                    await asyncio.sleep(pauses.pop(0))
-                elif mute and not named and not self.text:
-                    tell(f"{error}; trying the next")
-                    silent.append(self.asked)
+            except AnswerError:
+                raise
+            except Exception as error:  # There was no text yet, see ask().
+                status = read_status(error)
+                is_busy = status == 429 or status >= 500
+                silent = error.provider if isinstance(error, SilenceError) else ""
+                if is_busy and pauses and not self.is_free:
+                    pause = pauses.pop(0)
+                    logger.warning("%s; trying again in %d s", describe(error), pause)
+                    await asyncio.sleep(pause)
+                elif self.is_free and silent and silent not in silent_providers:
+                    # g4f: if a free provider fails, it asks the next one by itself, but if one is
+                    # silent, it waits forever. One that is silent again was not ignored: give up.
+                    logger.warning("%s; trying the next", error)
+                    silent_providers.append(silent)
                 else:
-                    error.add_note(self.suggest(error))
-                    raise error from None
+                    hint = suggest(error, status, self.base_url)
+                    raise AnswerError(describe(error), hint) from error
 
-    async def ask(self, model: str, provider: Any = None, **options: Any) -> AsyncIterator[Any]:
-        """Yield an answer, or raise what goes wrong first; `provider` is this one, as g4f's Client passes it on."""
-        self.asked = model if self.provider or self.base_url else REGISTRY
-        stream, reason = self.stream(model, **options), ""
-        joiner = codecs.getincrementaldecoder("utf-16-le")("replace")  # g4f fails at half an emoji
-        with contextlib.suppress(RetryNoProviderError):  # g4f's word for an empty answer
-            # Some servers leave the connection open after the end, and some say "" for an end with every piece.
-            while not (reason and self.base_url) and (chunk := await self.next_chunk(stream)):
-                if isinstance(chunk, FinishReason):
-                    reason = chunk.reason or reason
-                    continue
-                if isinstance(chunk, ProviderInfo):
-                    self.asked = chunk.name
-                elif isinstance(chunk, str) and not chunk.isascii():
-                    chunk = joiner.decode(chunk.encode("utf-16-le", "surrogatepass"))
-                if not isinstance(chunk, Reasoning):
-                    self.text = str(chunk) or self.text
-                yield chunk
-        if not self.text:
-            raise RuntimeError(f"the model sent no text (finish reason: {reason or 'none'})")
-        if reason in ("length", "content_filter") or (self.base_url and not reason):
-            cut = "was" if reason else "may have been"
-            tell(f"The answer {cut} cut short (finish reason: {reason or 'none'}).", self.text)
-        yield FinishReason(reason or "stop")
-        yield Reasoning("")  # makes g4f stop here, before its log of tokens, which fails where the home is not writable
+    async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
+        """Ask once, and yield the chunks of the answer, with its finish reason at the end.
 
-    async def stream(self, model: str, **options: Any) -> AsyncIterator[Any]:
-        """Yield a provider's signs of life; g4f's IterListProvider, here of one, loads its key and tells its name."""
-        provider = convert_to_provider(self.provider) if isinstance(self.provider, str) else self.provider
-        if self.base_url:  # `models` keeps g4f from asking for them, and from taking one that only ends alike
-            name = self.base_url.split("//")[-1].split("/")[0].rpartition("@")[2]
-            key = os.environ.get("OPENAI_API_KEY", "").strip()
-            provider = create_custom_provider(self.base_url, key, name, models=[model], default_model=model)
-        route = IterListProvider([provider]) if provider else await load_default_route()
-        get_shared_connector()._force_close = True  # one that is kept may be closed by the server
-        async for chunk in route.create_async_generator(model, [*map(dict, self.messages)], **options):
-            if chunk and not isinstance(chunk, (JsonRequest, HeadersResponse, JsonResponse)):
-                yield chunk
-
-    async def next_chunk(self, stream: AsyncIterator[Any]) -> Any:
-        """Return the next chunk of a stream, or None, or raise g4f's TimeoutError; before text, show who is awaited."""
-        if not self.text:
-            notify(f"Waiting for {self.asked} ...")
+        A failure before there is any text raises the original exception. A failure after some text
+        raises AnswerError, unless a finish reason has shown that the answer was complete. An answer
+        without text raises AnswerError, too.
+        """
+        has_text = False
+        finish_reason = ""
         try:
-            async with asyncio.timeout(self.timeout) as limit:
-                return await anext(stream, None)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the provider's own
-            raise g4f.errors.TimeoutError(f"{self.asked} sent nothing for {self.timeout:g} seconds") from None
+            async for chunk in self.receive(model, messages, **options):
+                if isinstance(chunk, FinishReason):
+                    # More text may follow: some servers send a finish reason with every chunk.
+                    finish_reason = clean(chunk.reason or finish_reason)
+                    continue
+                # g4f: links and images also have a text. The text of metadata is empty.
+                if str(chunk) and not isinstance(chunk, Reasoning):
+                    if not has_text:
+                        self.notify("")
+                    has_text = True
+                    finish_reason = ""
+                yield chunk
+        except RetryNoProviderError:
+            pass  # g4f: this is how it ends an answer without text.
+        except Exception as error:
+            if not has_text:
+                raise
+            # After the finish reason some servers break the connection, or never close it.
+            if not finish_reason:
+                raise AnswerError(describe(error)) from error
         finally:
-            if not self.text:
-                notify("")
+            if not has_text:
+                self.notify("")
+        if not has_text:
+            raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
+        if not finish_reason:
+            # g4f: its own providers seldom send a finish reason, and its clients then report
+            # "stop". But a server that sends none may have been cut off.
+            finish_reason = "none" if self.base_url else "stop"
+        yield FinishReason(finish_reason)
+        # g4f: its clients stop at the first chunk after a finish reason, so they get an empty one.
+        # Otherwise they would go on to log token counts, and fail if the home is not writable.
+        yield Reasoning("")
 
-    def suggest(self, error: Exception) -> str:
-        """Return one line that says what to try after an error."""
-        if isinstance(error, g4f.errors.TimeoutError):
-            return "A slow server may need a longer --timeout."
-        if isinstance(error, ProviderNotFoundError):
-            return f"Similar names: {', '.join(get_close_matches(self.provider, ProviderLoader.names, cutoff=0))}."
-        if self.base_url and "Connect call failed" in str(error):
-            return f"No server listens at {self.asked}: is it running?"
-        if self.base_url and isinstance(error, MissingAuthError):
-            return "Set OPENAI_API_KEY to a key that the server accepts."
-        if self.base_url and re.search("model.*not (found|exist)|(invalid|unknown) model", str(error), re.IGNORECASE):
-            return "Name a --model that the server has; GET /models lists them."
-        return "Check the connection, --model, --provider or --base-url (most end in /v1)."
+    async def receive(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
+        """Ask once, and yield what arrives; raise SilenceError if that takes too long."""
+        route = await self.find_route(model)
+        stream = route.create_async_generator(model, messages, **options)
+        join_emoji = make_emoji_joiner()
+        provider = ""
+        while True:
+            try:
+                # A timeout must not be open during a `yield`, so each chunk has its own.
+                async with asyncio.timeout(self.timeout) as limit:
+                    chunk = await anext(stream, None)
+                    # g4f: it yields a JsonResponse for everything that a server sends, even if it
+                    # says nothing. So a JsonResponse does not restart the time limit.
+                    while isinstance(chunk, JsonResponse):
+                        chunk = await anext(stream, None)
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # the provider's own timeout
+                raise SilenceError(provider or model, self.timeout, provider) from None
+            except UNREADABLE as error:
+                kind = type(error).__name__
+                raise UnreadableError(f"g4f could not read the answer ({kind})") from error
+            if chunk is None:
+                return
+            if isinstance(chunk, ProviderInfo) and chunk.name != provider:
+                provider = chunk.name
+                self.notify(provider)
+            if isinstance(chunk, str) and not chunk.isascii():  # ASCII is never half an emoji.
+                chunk = join_emoji(chunk)
+            yield chunk
+
+    async def find_route(self, model: str) -> Any:
+        """Return the g4f provider that passes a request on to the chosen one, or to free ones."""
+        if self.is_free:
+            self.notify(PROVIDER_LIST)
+            free_providers = await load_free_providers(self.timeout)
+            self.notify(model)
+            return free_providers
+        provider = make_provider(self.base_url, model) if self.base_url else self.provider
+        # g4f: called through a list, even of one, a named provider gets its key from the
+        # environment. A ProviderInfo with its name comes first, and its errors come out unchanged.
+        return IterListProvider([provider])
 
 
-async def load_default_route() -> Any:
-    """Return g4f's AnyProvider; its import fetches a list, blocking and without a time limit, so in a daemon thread."""
+def make_emoji_joiner() -> Callable[[str], str]:
+    """Return a function that takes and returns text; half an emoji waits for the other half."""
+    # g4f: it cannot encode half an emoji, but a server may send the halves (UTF-16 surrogates) in
+    # two chunks.
+    decoder = codecs.getincrementaldecoder("utf-16-le")("replace")
+    return lambda text: decoder.decode(text.encode("utf-16-le", "surrogatepass"))
+
+
+def keep_no_connection() -> None:
+    """Stop g4f from reusing connections, for the running event loop."""
+    # g4f: a request fails if the server has closed the connection after the last one. There is no
+    # public way to change that.
+    get_shared_connector()._force_close = True
+
+
+def keep_messages_whole() -> None:
+    """Stop g4f from shortening messages, for the whole process."""
+    # g4f: its optimize_request() drops repeated messages, blank lines, and all but the last 40
+    # messages from the list. It returns how many tokens that saved, and a log.
+    g4f.tools.run_tools.optimize_request = lambda messages, tools: (0, {})
+
+
+def make_provider(base_url: str, model: str) -> Any:
+    """Return a g4f provider for an OpenAI-compatible server."""
+    url = urlsplit(base_url)
+    # The URL may be copied with a slash at the end, or with the path of a curl example.
+    path = re.sub("/+", "/", url.path).rstrip("/").removesuffix("/chat/completions")
+    return create_custom_provider(
+        base_url,
+        api_key=os.environ.get("OPENAI_API_KEY", "").strip(),
+        name=url.netloc.rpartition("@")[2],  # without user name and password
+        # g4f: this, not the base URL, is what it asks.
+        api_endpoint=url._replace(path=f"{path}/chat/completions").geturl(),
+        # g4f: otherwise it asks the server for its models and may pick one with a similar name.
+        models=[model],
+        default_model=model,
+    )
+
+
+def find_provider(name: str) -> Any:
+    """Return the g4f provider with a name, or raise AnswerError."""
+    try:
+        return convert_to_provider(name)
+    except ProviderNotFoundError as error:
+        names = {each.lower(): each for each in ProviderLoader.names}
+        # Without a cutoff there are always three, however different.
+        similar = [names[each] for each in get_close_matches(name.lower(), names, cutoff=0)]
+        raise AnswerError(str(error), f"Similar names: {', '.join(similar)}.") from error
+
+
+async def load_free_providers(timeout: float) -> Any:
+    """Return AnyProvider, which asks g4f's free providers one after the other."""
+    results: list[Any] = []
 
     def load() -> None:
         try:
-            loaded.set_result(importlib.import_module("g4f.providers.any_provider").AnyProvider)
+            from g4f.providers.any_provider import AnyProvider
+
+            results.append(AnyProvider)
         except Exception as error:
-            loaded.set_exception(RuntimeError(f"{REGISTRY} could not be read ({describe(error)})"))
+            results.append(error)
 
-    loaded: concurrent.futures.Future[Any] = concurrent.futures.Future()
-    loaded.set_running_or_notify_cancel()  # lets the result come after a time-out
+    # g4f: this import downloads a list of providers and may hang. In a daemon thread, unlike one
+    # of asyncio's, it does not keep a script that imports main() from ending. Polling is the
+    # simplest way to wait for it.
     threading.Thread(target=load, daemon=True).start()
-    return await asyncio.wrap_future(loaded)
+    deadline = time.monotonic() + timeout
+    while not results:
+        if time.monotonic() > deadline:
+            raise SilenceError(PROVIDER_LIST, timeout)
+        await asyncio.sleep(0.01)
+    if not isinstance(results[0], Exception):
+        return results[0]
+    cause = first_cause(results[0])
+    raise ConnectionError(f"{PROVIDER_LIST} could not be read ({describe(cause)})") from cause
 
 
-def notify(line: str) -> None:
-    """Show a notice on stderr, if that is a terminal, in place of the last one; "" leaves no trace of it."""
-    with contextlib.suppress(AttributeError, OSError):  # no terminal, whatever it says of itself
-        width = (os.get_terminal_size(sys.stderr.fileno() if sys.stderr.isatty() else -1).columns or 80) - 1
-        print(f"\r{' ' * width}\r{line[:width]}", end="", file=sys.stderr, flush=True)
+def first_cause(error: BaseException) -> BaseException:
+    """Return the exception that led to another one; requests and urllib3 have a chain of them."""
+    while True:
+        context = None if error.__suppress_context__ else error.__context__
+        earlier = error.__cause__ or context
+        if earlier is None:
+            return error
+        error = earlier
 
 
-def tell(line: str, text: str = "") -> None:
-    """Print a line to stderr; on a terminal it does not go on where the model's text ended."""
-    unfinished = text and not text.endswith("\n") and sys.stdout.isatty() and sys.stderr.isatty()
-    print(f"\n{line}" if unfinished else line, file=sys.stderr, flush=True)
+# --- Messages on stderr ---
 
 
-def fail(error: Exception, text: str = "") -> int:
-    """Print what went wrong to stderr, and what to try; return the exit status."""
-    tell("\n".join([f"Error occurred: {describe(error)}", *getattr(error, "__notes__", [])]), text)
-    return 1
+def show_notice(name: str) -> None:
+    """Show on the terminal who is being waited for, or with "" erase that line."""
+    with contextlib.suppress(AttributeError, OSError):  # no stderr, or no terminal
+        terminal = sys.stderr.fileno()
+        # In the background (`&`) the line belongs to the shell. Windows has no job control.
+        is_ours = not hasattr(os, "tcgetpgrp") or os.tcgetpgrp(terminal) == os.getpgrp()
+        if sys.stderr.isatty() and is_ours:
+            width = (os.get_terminal_size(terminal).columns or 80) - 1
+            notice = f"Waiting for {name} ..."[:width] if name else ""
+            print(f"\r{' ' * width}\r{notice}", end="", file=sys.stderr, flush=True)
 
 
-def describe(error: Exception) -> str:
-    """Return the cause of an error in one line, or one for each provider that failed; clean, and without keys."""
-    text = str(getattr(error.args[0], "reason", error) if error.args else error)  # requests wraps the cause twice
-    for name, value in os.environ.items():
-        if name.endswith("_API_KEY") and len(value.strip()) > 3:
-            text = text.replace(value.strip(), "***")
-    text = re.sub(r"(?i)^Error: |(Error \d+: )(?=\1)|</?[a-z!][\w-]*(\s[^<>]*)?/?>|: *$", " ", text)  # repetition, tags
-    lines = re.split(r"\n(?=\w+: \w+: )", text) if isinstance(error, RetryProviderError) else [text]
-    length = 150 if lines[1:] else 300
-    lines = [" ".join(line.translate(CONTROL).split()) for line in lines]
-    text = "\n  ".join(line[:length] + "..." * (len(line) > length) for line in lines)
-    unread = isinstance(error, (AttributeError, LookupError, NameError, TypeError)) or "DecodeError" in str(type(error))
-    text = text if " " in text and text[0].isalnum() and not unread else f"{type(error).__name__}: {text}"
-    return f"g4f could not read the answer ({text})" if unread else text
+def describe(error: BaseException) -> str:
+    """Return what went wrong, on one line or, if several providers failed, on one line for each."""
+    if isinstance(error, RetryProviderError):
+        # RetryProvider failed:\nCopilotApp: ClientConnectorError: Cannot connect to host ...\n...
+        failures = re.findall(r"^\w+: \w+: .*", str(error), re.MULTILINE)
+        return "\n  ".join(["all providers failed", *(clean(each, 150) for each in failures)])
+    # "Error: Busy" becomes "Busy", "Response 404: " becomes "Response 404", and a single word gets
+    # its type, as it says too little: "ValueError Oops".
+    text = clean(error).removeprefix("Error: ").rstrip(": ")
+    return text if " " in text else f"{type(error).__name__} {text}".rstrip()
 
 
-class Output(io.TextIOWrapper):
-    """stdout that lets no control character through to a terminal, and ends the program where it cannot be written."""
+def suggest(error: Exception, status: int, base_url: str | None) -> str:
+    """Return a hint on what to try after an error, or "" if nothing is likely to help."""
+    if isinstance(error, SilenceError):
+        return "A slow server may need a longer --timeout."
+    is_connection = isinstance(error, (aiohttp.ClientError, ConnectionError, RetryProviderError))
+    if base_url is None:
+        return "Check the connection, --model and --provider." if is_connection else ""
+    if is_connection:
+        return "Check the connection and --base-url: is a server running there?"
+    if status == 401:
+        return "Set OPENAI_API_KEY to a key that the server accepts."
+    if status == 404 or isinstance(error, UnreadableError):
+        return "Check --base-url (most end in /v1) and --model."
+    return ""
 
-    def write(self, text: str) -> Any:
-        return self.attempt(super().write, text if text.isprintable() or not self.isatty() else text.translate(CONTROL))
+
+def read_status(error: Exception) -> int:
+    """Return the HTTP status of an error, or 0."""
+    # g4f: the status is only in the text, such as "Response 503: Service Unavailable",
+    # "Error: Error 429: Too many requests" or "Error 200: Error 429: Too many requests".
+    match = re.match(r"(Error: |Error 200: )?(Response|Error) (\d{3})\b", str(error))
+    return int(match[3]) if match else 0
+
+
+def clean(value: object, length: int = 300) -> str:
+    """Return what a server said, on one short line without control characters or keys."""
+    text = str(value)
+    keys = [key.strip() for name, key in os.environ.items() if name.endswith("_API_KEY")]
+    for key in keys:
+        if len(key) >= 7:  # A shorter one may be a word, such as "none".
+            text = text.replace(key, "***")
+    text = " ".join(text.translate(CONTROL).split())
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+# --- The command line ---
+#
+# How the program ends: main() returns after an answer or an error. On Ctrl-C, asyncio's runner
+# cancels main() and raises KeyboardInterrupt; on SIGTERM, terminate() cancels it, which raises
+# CancelledError. If stdout cannot be written, Output raises SystemExit. run() turns each of these
+# into an exit status. Then os._exit() ends the program, because a normal exit, like closing the
+# runner, would wait for asyncio's threads, and one of them may hang while it looks up a host name.
+
+
+class Output:
+    """A stdout that shows no escape sequences on a terminal.
+
+    If stdout cannot be written, it raises SystemExit, which `except Exception` does not catch.
+    """
+
+    def __init__(self, stdout: TextIO) -> None:
+        self.stdout = stdout
+        self.is_terminal = stdout.isatty()
+
+    def write(self, text: str) -> None:
+        if self.is_terminal:
+            text = text.translate(CONTROL)
+        try:
+            self.stdout.write(text)
+        except OSError as error:
+            self.fail(error)
 
     def flush(self) -> None:
-        self.attempt(super().flush)
-
-    def attempt(self, method: Any, *arguments: str) -> Any:
         try:
-            return method(*arguments)
+            self.stdout.flush()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL):  # as after `| head -1`; Windows calls it EINVAL
-                tell(f"Error occurred: stdout cannot be written ({error})")
-            os._exit(1)
+            self.fail(error)
 
-
-def parse_arguments(arguments: list[str]) -> dict[str, Any]:
-    """Return the options; print usage and raise SystemExit where they are wrong."""
-    parser = argparse.ArgumentParser(description="Stream a chat answer to the terminal with g4f.", allow_abbrev=False)
-    add, route, mode = parser.add_argument, parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
-    add("message", nargs="*", help="default: Say hello there!; - stands for all of standard input")
-    add("-m", "--model", metavar="NAME", default="gpt-4", help="default: gpt-4")
-    route.add_argument("-p", "--provider", metavar="NAME", help="a g4f provider; default: those that need no key")
-    route.add_argument("--base-url", metavar="URL", help="a server; default: $OPENAI_BASE_URL; key: $OPENAI_API_KEY")
-    add("-s", "--system", metavar="TEXT", help="a system message before the user's")
-    add("-t", "--timeout", metavar="SECONDS", type=float, default=60.0, help="the longest silence; default: 60")
-    add("-q", "--quiet", action="store_true", help="print the answer alone, ending in a newline")
-    mode.add_argument("-c", "--chat", action="store_true", help="hold a conversation, each line of input a turn")
-    mode.add_argument("--compare", action="store_true", help="print one answer streamed synchronously, one not")
-    add("--version", action="version", version=f"messages_stream 1.0.0 (g4f {g4f.__version__})")
-    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses it between the words
-    options = parser.parse_intermixed_args(arguments[:end])
-    options.message += arguments[end + 1 :]
-    if options.provider is None and options.base_url is None:
-        options.base_url = os.environ.get("OPENAI_BASE_URL", "").strip() or None
-    if options.provider is not None and not options.provider.strip():  # an unset variable: not to be sent to everybody
-        parser.error("the provider is empty")
-    if options.base_url is not None and not URL.fullmatch(options.base_url):
-        parser.error("argument --base-url: not a URL like http://127.0.0.1:8080/v1 (default: $OPENAI_BASE_URL)")
-    if not options.timeout > 0:
-        parser.error("argument -t/--timeout: not a positive number of seconds")
-    stdin = sys.stdin.buffer.read().decode("utf-8", "replace") if "-" in options.message else ""
-    message = " ".join(stdin if word == "-" else word for word in options.message)
-    if options.message and not message.strip():
-        parser.error("the message is empty")
-    return {**vars(options), "message": message}
-
-
-def compare(message: str, model: str, system: str | None, quiet: bool, **options: Any) -> int:
-    """Print the answers of both streams under headings; return the exit status."""
-    status, messages = 0, [{"role": "system", "content": system}] if system else []
-    messages += [{"role": "user", "content": message}]
-    for heading, stream in ("Synchronous Stream:", sync_stream), ("\nAsynchronous Stream:", async_stream):
-        print(heading, flush=True)
-        provider = ResilientProvider(messages, **options)
-        try:
-            if coroutine := stream(message, model, provider=provider):  # the synchronous one returns None
-                asyncio.Runner().run(coroutine)  # asyncio.run() would wait for threads, which may hang
-        except Exception as error:
-            status = fail(error, provider.text)
-        finally:
-            print(end="" if provider.text.endswith("\n") else "\n", flush=True)
-    return status
-
-
-def chat(message: str, **options: Any) -> int:
-    """Answer a message and then each line of stdin, with what was said before in mind; return the exit status."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  line editing and history for input()
-    sys.stdin.reconfigure(errors="replace", newline=None)  # type: ignore[union-attr]
-    gc.enable()  # a conversation may be long
-    runner, history, status = asyncio.Runner(), list[dict[str, str]](), 0
-    prompt, stop = ("> ", [KeyboardInterrupt]) if sys.stdin.isatty() else ("", [])
-    try:
-        while message.strip() != "exit":
-            with contextlib.suppress(*stop):  # in a terminal Ctrl-C ends the answer; at the prompt, the conversation
-                if message.strip():
-                    status |= runner.run(main(message, **options, history=history)) or 0
-            print("" if sys.stdout.isatty() else prompt, end="", file=sys.stderr)  # as input() prints it to stdout
-            message = input(prompt if sys.stdout.isatty() else "")
-    except (EOFError, *stop):
-        print("\n" if prompt else "", end="", file=sys.stderr)
-    return 0 if prompt else status
-
-
-def terminate(signum: int, frame: object) -> object:
-    """Cancel what runs on the event loop, as asyncio does at Ctrl-C; where none runs, end the program."""
-    with contextlib.suppress(RuntimeError):
-        loop = asyncio.get_running_loop()
-        return loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
-    raise SystemExit(128 + signum)
+    def fail(self, error: OSError) -> None:
+        """End the program, without a message if the reader of a pipe is gone."""
+        if error.errno in (errno.EPIPE, errno.EINVAL):  # EINVAL is what Windows reports.
+            raise SystemExit(1) from None
+        raise SystemExit(f"Error occurred: stdout cannot be written ({error})") from None
 
 
 def run(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit status."""
-    sys.stdin, sys.stderr = sys.stdin or open(os.devnull), sys.stderr or open(os.devnull, "w")
-    if sys.stdout is None:
-        return fail(OSError("stdout is closed"))
-    sys.stdout = Output(open(sys.stdout.fileno(), "wb", closefd=False), sys.stdout.encoding, "replace")
+    """Run the command line, and return the exit status."""
     try:
-        options = parse_arguments(arguments)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, terminate)
-        chatting, comparing, message = options.pop("chat"), options.pop("compare"), options.pop("message")
-        if chatting:
-            return chat(message, **{**options, "quiet": True})
-        if comparing:
-            return compare(message or QUESTION, **options)
-        return asyncio.Runner().run(main(message or "Say hello there!", **options)) or 0
-    except KeyboardInterrupt:
-        return 130
-    except (SystemExit, asyncio.CancelledError) as error:  # usage, or SIGTERM
-        return int(getattr(error, "code", 143) or 0)
-    finally:
-        sys.stdout.flush()
+        # Python sets a stream to None if the shell has closed it, for example with `<&-`.
+        sys.stdin = sys.stdin or open(os.devnull)
+        sys.stderr = sys.stderr or open(os.devnull, "w")
+        if sys.stdout is None:
+            raise SystemExit("Error occurred: stdout is closed")
+        # A file from Windows may begin with a byte order mark, and its lines may end in "\r\n".
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline=None)  # type: ignore
+        # Characters that the encoding of stdout lacks are printed as "?". If a program calls run(),
+        # its stdout is put back in the end.
+        errors = sys.stdout.errors
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        try:
+            return respond(parse_arguments(arguments))
+        finally:
+            Output(sys.stdout).flush()  # for --help, as os._exit() does not flush
+            sys.stdout.reconfigure(errors=errors)  # type: ignore[union-attr]
+    except KeyboardInterrupt:  # Ctrl-C
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:  # SIGTERM
+        return 128 + signal.SIGTERM
+    except SystemExit as end:  # from argparse, Output or terminate()
+        if isinstance(end.code, int):
+            return end.code
+        print(end.code, file=sys.stderr)
+        return 1
+    except Exception as error:  # from --compare, as main() reports its own
+        print(f"Error occurred: {error}", file=sys.stderr)
+        return 1
+
+
+def respond(options: argparse.Namespace) -> int:
+    """Print one answer, or have a conversation, or compare the streams; return the exit status."""
+    keep_messages_whole()
+    # asyncio's runner handles Ctrl-C only if this is the handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminate)
+    runner = asyncio.Runner()  # It is not closed, see above.
+    if options.compare:
+        compare(options, runner)
+        return 0
+    history = [{"role": "system", "content": options.system}] if options.system else []
+
+    def print_answer(message: str) -> int:
+        coroutine = main(
+            message,
+            model=options.model,
+            provider=options.provider,
+            base_url=options.base_url,
+            timeout=options.timeout,
+            quiet=options.quiet or options.chat,
+            history=history,
+        )
+        # The prompt of a chat needs the real stdout, so only the answer is redirected.
+        with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
+            return runner.run(coroutine) or 0
+
+    if options.chat:
+        return chat(options.message, print_answer)
+    return print_answer(options.message or GREETING)
+
+
+def compare(options: argparse.Namespace, runner: asyncio.Runner) -> None:
+    """Print an answer from each of the two streams."""
+    question = options.message or QUESTION
+    provider = ResilientProvider(options.provider, options.base_url, options.timeout, show_notice)
+    with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
+        try:
+            print("Synchronous Stream:")
+            # g4f: Client runs an event loop of its own for an asynchronous provider.
+            sync_stream(question, options.model, provider=provider)
+            print("\n\nAsynchronous Stream:")
+            runner.run(async_stream(question, options.model, provider=provider))
+        finally:
+            print()
+
+
+def chat(message: str, print_answer: Callable[[str], int]) -> int:
+    """Answer the first message, if any, and then each line of stdin; return the exit status."""
+    with contextlib.suppress(ImportError):  # Windows has no readline.
+        import readline  # Importing it gives input() line editing and a history.
+
+        # A paste of several lines becomes one message.
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    is_typed = sys.stdin.isatty()
+    prompt = "> " if is_typed and sys.stdout.isatty() else ""
+    if is_typed:
+        print("Ctrl-C stops an answer. To leave, type exit or press Ctrl-D.", file=sys.stderr)
+    status = 0
+    while message.strip().lower() not in ("exit", "quit"):
+        try:
+            if message.strip():
+                status = print_answer(message) or status
+        except KeyboardInterrupt:  # It stops a single answer, but in a pipe the whole program.
+            if not is_typed:
+                raise
+        try:
+            message = input(prompt)
+        except (EOFError, KeyboardInterrupt) as end:
+            if is_typed:
+                print(file=sys.stderr)
+            elif isinstance(end, KeyboardInterrupt):
+                raise
+            break
+    return 0 if is_typed else status  # Whoever typed has seen the errors.
+
+
+def terminate(signum: int, frame: object) -> None:
+    """Cancel everything on the event loop or, if none is running, end the program."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise SystemExit(128 + signum) from None
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    # This also wakes up the loop, unlike task.cancel() alone. Windows has no add_signal_handler().
+    loop.call_soon_threadsafe(cancel)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Return the options; if they are wrong, print the usage and raise SystemExit."""
+    parser = argparse.ArgumentParser(
+        description="Stream a chat answer to the terminal with g4f.",
+        epilog="Quote the message: characters such as ? * ' mean something to a shell. "
+        "The key for --base-url is taken from $OPENAI_API_KEY.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("message", nargs="*", help="what to ask (else: a greeting); - at its end is standard input")
+    add("-m", "--model", metavar="NAME", default="gpt-4", help="one that the server has (gpt-4)")
+    add("-p", "--provider", metavar="NAME", help="one of g4f's (else: its free ones, in turn)")
+    add("--base-url", metavar="URL", help="an OpenAI-compatible server ($OPENAI_BASE_URL)")
+    add("-s", "--system", metavar="TEXT", help="a system message, sent before yours")
+    add(
+        "-t",
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="the longest silence, then a free provider is skipped, anything else is an error (60)",
+    )
+    add("-q", "--quiet", action="store_true", help="print the answer alone, ending in a newline")
+    add("-c", "--chat", action="store_true", help="a conversation: each line of input is a message")
+    add(
+        "--compare",
+        action="store_true",
+        help="an answer from g4f's Client, and one from AsyncClient",
+    )
+    add("--version", action="version", version=f"messages_stream 1.0.0 (g4f {g4f.__version__})")
+    options = parser.parse_args(arguments)
+
+    if options.compare and (options.chat or options.system or options.quiet):
+        parser.error("--compare goes with none of --chat, --system and --quiet")
+    if options.provider is not None and options.base_url is not None:
+        parser.error("--provider and --base-url exclude each other")
+    if options.provider == "":
+        parser.error("the provider is empty")
+    if options.provider is None and options.base_url is None:
+        options.base_url = os.environ.get("OPENAI_BASE_URL", "").strip() or None
+    if options.base_url is not None and not is_url(options.base_url):
+        parser.error("the base URL (or $OPENAI_BASE_URL) is not like http://127.0.0.1:8080/v1")
+    if not options.timeout > 0:  # also true for nan
+        parser.error("the timeout is not a positive number of seconds")
+    if options.message[-1:] == ["-"]:
+        options.message[-1] = sys.stdin.read()
+    message = " ".join(options.message)
+    if options.message and not message.strip():
+        parser.error("the message is empty")
+    options.message = message
+    return options
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is an http or https URL."""
+    try:
+        url = urlsplit(text)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError:  # not a port number, or half an IPv6 address
+        return False
+    return url.scheme in ("http", "https") and has_host and " " not in text
 
 
 if __name__ == "__main__":
-    os._exit(run(sys.argv[1:]))  # a thread of g4f's may hang in a name look-up, and would hold up a normal exit
+    os._exit(run(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What all tests share: an environment without keys, proxies, base URLs or a home of its own, and the servers."""
+"""What all tests share: an environment that changes nothing they expect, and the servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ atexit.register(_home.cleanup)
 for _name in [*os.environ]:
     if _name.upper().endswith(("_API_KEY", "_PROXY", "_BASE_URL")) or _name.startswith("G4F_"):
         del os.environ[_name]
-os.environ.update(HOME=_home.name, USERPROFILE=_home.name, G4F_CONFIG_DIR=os.path.join(_home.name, "g4f"))
+# Colours in what argparse prints, and a stdout without its buffer, are for the tests that ask for them.
+for _name in ("FORCE_COLOR", "PYTHON_COLORS", "PYTHONUNBUFFERED"):
+    os.environ.pop(_name, None)
+os.environ.update(
+    HOME=_home.name, USERPROFILE=_home.name, G4F_CONFIG_DIR=os.path.join(_home.name, "g4f")
+)
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 
@@ -28,4 +33,4 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 def serve() -> Iterator[Callable[..., Server]]:
     """Start loopback servers that end with the test: `serve(script, …)`, as `loopback.serving` takes them."""
     with contextlib.ExitStack() as stack:
-        yield lambda *scripts, **options: stack.enter_context(serving(*scripts, **options))
+        yield lambda *scripts: stack.enter_context(serving(*scripts))

@@ -48,10 +48,17 @@ def kept_alive(*pieces: Any) -> bytes:
     return SSE.replace(b"Connection: close", b"Content-Length: %d" % len(body)) + body
 
 
-def reply(body: bytes | Any, status: str = "200 OK", kind: str = "application/json", *headers: str) -> bytes:
+def reply(
+    body: bytes | Any, status: str = "200 OK", kind: str = "application/json", *headers: str
+) -> bytes:
     """Return a whole response that is no stream."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close"]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
@@ -70,13 +77,14 @@ class Request:
 
 @dataclass
 class Server:
-    """Plays one script a connection, the last one again for any further."""
+    """Plays one script a connection, the last one again for any further; one may depend on the request."""
 
     scripts: list[Iterable[Step] | bytes]
     requests: list[Request] = field(default_factory=list)
     arrived: queue.Queue[Request] = field(default_factory=queue.Queue)  # the same, to wait for
-    closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))  # released as a client leaves
-    greet: bool = True  # False: play the script without reading a request
+    closed: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(0)
+    )  # released as a client leaves
 
     def __post_init__(self) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -96,18 +104,20 @@ class Server:
     def _serve(self, connection: socket.socket, script: Iterable[Step] | bytes) -> None:
         with contextlib.suppress(OSError), connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a packet a step
-            if self.greet:
-                request = read_request(connection)
-                self.requests.append(request)
-                self.arrived.put(request)
-            for step in [script] if isinstance(script, bytes) else script:
+            request = read_request(connection)
+            self.requests.append(request)
+            self.arrived.put(request)
+            steps = script(request) if callable(script) else script
+            for step in [steps] if isinstance(steps, bytes) else steps:
                 if isinstance(step, bytes):
                     connection.sendall(step)
                 elif step == HANG:
                     connection.recv(1)
                     self.closed.release()
                 elif step == RESET:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
                     return
                 elif callable(step):
                     step()
@@ -131,16 +141,18 @@ def read_request(connection: socket.socket) -> Request:
         received += more
     head, body = received.split(b"\r\n\r\n", 1)
     line, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
+    headers = {
+        name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)
+    }
     while len(body) < int(headers.get("content-length", 0)):
         body += connection.recv(65536)
     return Request(line.split()[1], headers, body)
 
 
 @contextlib.contextmanager
-def serving(*scripts: Iterable[Step] | bytes, **options: Any) -> Iterator[Server]:
+def serving(*scripts: Iterable[Step] | bytes) -> Iterator[Server]:
     """Serve scripts meanwhile."""
-    server = Server(list(scripts), **options)
+    server = Server(list(scripts))
     try:
         yield server
     finally:

@@ -1,16 +1,31 @@
-"""Run the program as a user does: in a process of its own, with real pipes, signals and terminals."""
+"""Run the program as a user does, in a process of its own; and what more than one file of tests needs for it."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PATH = Path(__file__).parent.parent / "messages_stream.py"
 COMMAND = [sys.executable, str(PATH)]
-LIMIT = 60  # seconds until a test gives up on a process
+PATIENCE = 60  # seconds until a test gives up on what it waits for
+
+SLOW = "A slow server may need a longer --timeout.\n"
+NO_SERVER = "Check the connection and --base-url: is a server running there?\n"
+NO_PROVIDER = "Check the connection, --model and --provider.\n"
+NO_PATH = "Check --base-url (most end in /v1) and --model.\n"
+
+
+class Ended(NamedTuple):
+    """How a process ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
 
 
 def start(
@@ -18,15 +33,42 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start the program with pipes for its three streams; use it in a `with` block."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    env = {**os.environ, "PYTHONUNBUFFERED": "", **(env or {})}  # buffered as usual, whatever the tests run in
-    return subprocess.Popen([*command, *arguments], env=env, **{**streams, **options})
+    return subprocess.Popen(
+        [*command, *arguments], env={**os.environ, **(env or {})}, **{**streams, **options}
+    )
 
 
-def run(*arguments: str, input: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
+def run_program(
+    *arguments: str, input: str | bytes = b"", encoding: str = "utf-8", **options: Any
+) -> Ended:
     """Run the program to its end."""
+    given = input.encode() if isinstance(input, str) else input
     with start(*arguments, **options) as process:
         try:
-            out, err = process.communicate(input, LIMIT)
+            out, err = process.communicate(given, PATIENCE)
         finally:
             process.kill()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return Ended(process.returncode, out.decode(encoding), err.decode(encoding))
+
+
+def final(text: str) -> str:
+    """Return what the program prints to stdout where a text is all it has received."""
+    return f"{text}\n\nFinal accumulated text: {text}\n"
+
+
+def turns(*contents: str) -> list[dict[str, str]]:
+    """Return a conversation, which the user begins."""
+    roles = ("user", "assistant")
+    return [{"role": roles[index % 2], "content": each} for index, each in enumerate(contents)]
+
+
+class Stdout(io.StringIO):
+    """A stdout that tells when there is text in it that no buffer holds back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_text = threading.Event()
+
+    def flush(self) -> None:
+        if self.getvalue():
+            self.has_text.set()

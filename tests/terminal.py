@@ -1,4 +1,4 @@
-"""Run the program in a real pseudo-terminal, type as a person does, and look at the screen that person sees."""
+"""Run the program in a real terminal, type as a person does, and see what that person sees."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import Any
 
 import pyte
 
-from program import COMMAND, LIMIT
+from program import COMMAND, PATIENCE
 
 CTRL_C, CTRL_D, ENTER, UP = "\x03", "\x04", "\r", "\x1b[A"
-# Opened by a process without one, a terminal becomes the controlling terminal, which turns Ctrl-C into a signal.
+# Opened by a process without one, a terminal becomes its controlling terminal, which turns Ctrl-C
+# into a signal.
 TAKE_TERMINAL = ["sh", "-c", ': <"$0"; exec "$@"']
 
 
 class Terminal:
-    """A terminal with the program in it; a stream passed to `Popen`, such as `stdout=PIPE`, is not the terminal."""
+    """A terminal and the program in it; a stream that is given, as `stdout=PIPE`, is not there."""
 
     def __init__(
         self,
@@ -34,17 +35,19 @@ class Terminal:
         env: dict[str, str] | None = None,
         **streams: Any,
     ) -> None:
-        self.screen = pyte.Screen(columns or 80, lines)  # no columns: a terminal that does not tell its size
+        # 0 columns: a terminal that does not tell its size
+        self.screen = pyte.Screen(columns or 80, lines)
         self.emulator = pyte.ByteStream(self.screen)
         self.received = bytearray()  # all the bytes that reached the terminal
         self.ended = False
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        environment |= {"TERM": "xterm", "INPUTRC": os.devnull, "PYTHONUTF8": "1", **(env or {})}
+        environment = {**os.environ, "TERM": "xterm", "INPUTRC": os.devnull, "PYTHONUTF8": "1"}
+        for name in ("COLUMNS", "LINES"):
+            environment.pop(name, None)
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             [*TAKE_TERMINAL, os.ttyname(slave), *command, *arguments],
-            env=environment,
+            env={**environment, **(env or {})},
             start_new_session=True,
             **{**dict.fromkeys(("stdin", "stdout", "stderr"), slave), **streams},
         )
@@ -85,9 +88,10 @@ class Terminal:
 
     def wait_for(self, seen: str | Callable[[], bool]) -> None:
         """Wait until a text is on the screen, or for anything else that is true then."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + PATIENCE
         while not (seen in self.text if isinstance(seen, str) else seen()):
-            assert not self.ended and time.monotonic() < deadline, f"no {seen!r} on the screen:\n{self.text}"
+            in_time = not self.ended and time.monotonic() < deadline
+            assert in_time, f"no {seen!r} on the screen:\n{self.text}"
             self._read()
 
     def wait_for_prompt(self) -> None:
@@ -102,14 +106,15 @@ class Terminal:
 
     def wait_for_end(self) -> int:
         """Wait until nothing has the terminal open; return the exit status."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + PATIENCE
         while not self.ended:
             assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
             self._read()
-        return self.process.wait(LIMIT)
+        return self.process.wait(PATIENCE)
 
     def _read(self) -> None:
-        if select.select([self.master], [], [], 0.05)[0]:  # not longer: a test may wait for something else
+        readable, _, _ = select.select([self.master], [], [], 0.05)
+        if readable:
             try:
                 more = os.read(self.master, 65536)
             except OSError:  # as Linux words the end

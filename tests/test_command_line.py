@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,40 +12,59 @@ from typing import Any
 import pytest
 from g4f import __version__ as g4f_version
 
-from loopback import Server, answer, reply
+from loopback import SSE, Server, answer, delta, finish, reply
 from messages_stream import parse_arguments
-from program import PATH, run
+from program import PATH, PATIENCE, Ended, final, run_program, turns
 
 Serve = Callable[..., Server]
-HELLO = b"Hello there!\n\nFinal accumulated text: Hello there!\n"
-
-
-def user(text: str) -> dict[str, str]:
-    return {"role": "user", "content": text}
+QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
+REFUSED = reply({"error": {"message": "not today"}}, "400 Bad Request")
+TOLD = "Error occurred: Error 400: not today\n"
+NO_URL = "the base URL (or $OPENAI_BASE_URL) is not like http://127.0.0.1:8080/v1"
+NO_TIMEOUT = "the timeout is not a positive number of seconds"
+NOT_WITH_COMPARE = "--compare goes with none of --chat, --system and --quiet"
 
 
 def test_the_answer_is_printed_and_then_all_of_it(serve: Serve) -> None:
     server = serve(answer("Hello", " there", "!"))
-    done = run("--base-url", server.url)
-    assert (done.returncode, done.stdout, done.stderr) == (0, HELLO, b"")
+    assert run_program("--base-url", server.url) == Ended(0, final("Hello there!"), "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "sent"),
     [
-        ([], b"never read", [user("Say hello there!")]),
-        (["Sum up:", "-", "please"], "é\r\n".encode(), [user("Sum up: é\r\n please")]),
-        (["-s", "Be brief.", "Hi"], b"", [{"role": "system", "content": "Be brief."}, user("Hi")]),
-        (["--system", "", "Hi"], b"", [user("Hi")]),
+        ([], b"never read", turns("Say hello there!")),
+        (["Sum up:", "-"], "é\r\nb\n".encode(), turns("Sum up: é\nb\n")),
+        (["-"], b"\xef\xbb\xbfFrom Windows", turns("From Windows")),
+        (["What", "is", "5", "-", "3"], b"never read", turns("What is 5 - 3")),
+        (["--", "-q", "-", "-m"], b"never read", turns("-q - -m")),
+        (
+            ["-s", "Be brief.", "Hi"],
+            b"",
+            [{"role": "system", "content": "Be brief."}, *turns("Hi")],
+        ),
+        (["--system", "", "Hi"], b"", turns("Hi")),
     ],
 )
-def test_what_was_asked_is_sent_and_nothing_else(serve: Serve, arguments: list[str], stdin: bytes, sent: Any) -> None:
+def test_what_was_asked_is_sent_and_nothing_else(
+    serve: Serve, arguments: list[str], stdin: bytes, sent: Any
+) -> None:
     server = serve(answer("Hi"))
-    done = run("--base-url", server.url + "/", *arguments, "-m", "auto", input=stdin)
-    assert (done.returncode, done.stderr) == (0, b"")
+    ended = run_program("-m", "auto", "--base-url", server.url + "/", *arguments, input=stdin)
+    assert (ended.status, ended.stderr) == (0, "")
     [request] = server.requests  # and no GET /v1/models
     assert request.path == "/v1/chat/completions"
-    assert (request.json["messages"], request.json["model"], request.json["stream"]) == (sent, "auto", True)
+    assert (request.json["messages"], request.json["model"]) == (sent, "auto")
+    assert request.json["stream"] and "stream_options" not in request.json
+
+
+def test_what_is_asked_is_sent_as_it_stands_although_g4f_shortens_it(serve: Serve) -> None:
+    server = serve(answer("Go on"))
+    lines = ["Go on", "a   \t", "Go on", *(["Go on", "More"] * 25)]
+    ended = run_program("--chat", "--base-url", server.url, input="\n".join(lines))
+    assert (ended.status, ended.stderr) == (0, "")
+    conversation = [content for line in lines for content in (line, "Go on")]
+    assert server.requests[-1].json["messages"] == turns(*conversation[:-1])
 
 
 @pytest.mark.parametrize(
@@ -53,38 +73,45 @@ def test_what_was_asked_is_sent_and_nothing_else(serve: Serve, arguments: list[s
         ([], ""),
         (["Say", "hello"], "Say hello"),
         (["Say  two", "spaces"], "Say  two spaces"),
-        (["Sum", "-m", "x", "up"], "Sum up"),
+        (["Sum", "up", "-m", "x"], "Sum up"),
         (["-1"], "-1"),
-        (["What", "-m", "x", "does", "--", "ls", "-l", "--", "-q"], "What does ls -l -- -q"),
+        (["--", "What", "does", "ls", "-l", "--", "-q"], "What does ls -l -- -q"),
     ],
 )
 def test_the_words_make_the_message(arguments: list[str], message: str) -> None:
-    assert parse_arguments(arguments)["message"] == message
+    assert parse_arguments(arguments).message == message
 
 
 def test_a_quiet_answer_ends_in_a_newline(serve: Serve) -> None:
-    assert run("-q", "--base-url", serve(answer("H", "i")).url).stdout == b"Hi\n"
+    assert run_program("-q", "--base-url", serve(answer("H", "i")).url) == Ended(0, "Hi\n", "")
+
+
+def test_a_cut_answer_is_told_after_it(serve: Serve) -> None:
+    server = serve(SSE + delta("Hel") + finish("length"))
+    told = "The answer may have been cut short (finish reason: length).\n"
+    assert run_program("-q", "--base-url", server.url) == Ended(0, "Hel\n", told)
 
 
 def test_compare_prints_both_streams_under_headings(serve: Serve) -> None:
-    server = serve(answer("One", "."), answer("Two", ".", "\n"))
-    done = run("--compare", "--base-url", server.url, "-s", "Be brief.", "-m", "m")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout == b"Synchronous Stream:\nOne.\n\nAsynchronous Stream:\nTwo.\n"
-    question = "Hey! How can I recursively list all files in a directory in Python?"
+    server = serve(answer("One", "."), answer("Two", "."))
+    ended = run_program("--compare", "--base-url", server.url, "-m", "m")
+    out = "Synchronous Stream:\nOne.\n\nAsynchronous Stream:\nTwo.\n"
+    assert ended == Ended(0, out, "")
     for request in server.requests:
-        assert request.json["messages"] == [{"role": "system", "content": "Be brief."}, user(question)]
-        assert request.json["model"] == "m"
+        assert (request.json["messages"], request.json["model"]) == (turns(QUESTION), "m")
 
 
-@pytest.mark.parametrize("fails", [0, 1])
-def test_compare_fails_if_either_stream_does(serve: Serve, fails: int) -> None:
-    scripts = [answer("One."), answer("Two.")]
-    scripts[fails] = reply({"error": {"message": "not today"}}, "400 Bad Request")
-    done = run("--compare", "--base-url", serve(*scripts).url, "Why?")
-    assert done.returncode == 1
-    assert done.stdout.count(b".\n") == 1
-    assert done.stderr.startswith(b"Error occurred: Error 400: not today\n")
+@pytest.mark.parametrize(
+    ("scripts", "out"),
+    [
+        ([REFUSED, answer("Two.")], "Synchronous Stream:\n\n"),
+        ([answer("One."), REFUSED], "Synchronous Stream:\nOne.\n\nAsynchronous Stream:\n\n"),
+    ],
+)
+def test_an_error_ends_a_comparison(serve: Serve, scripts: list[bytes], out: str) -> None:
+    server = serve(*scripts)
+    assert run_program("--compare", "--base-url", server.url, "Why?") == Ended(1, out, TOLD)
+    assert len(server.requests) == 1 + scripts.index(REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +121,8 @@ def test_compare_fails_if_either_stream_does(serve: Serve, fails: int) -> None:
         ([], "", None),
         (["--base-url", "http://second"], "http://first", "http://second"),
         (["--base-url", "http://second"], "no URL", "http://second"),
+        (["--base-url", "http://[::1]:8080/v1"], "", "http://[::1]:8080/v1"),
+        (["--base-url", "HTTPS://me:secret@second"], "", "HTTPS://me:secret@second"),
         (["--provider", "Nonesuch"], "no URL", None),
     ],
 )
@@ -101,58 +130,88 @@ def test_openai_base_url_is_the_default_of_the_option(
     arguments: list[str], value: str, used: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", value)
-    assert parse_arguments(arguments)["base_url"] == used
+    assert parse_arguments(arguments).base_url == used
 
 
 def test_a_bad_openai_base_url_is_wrong_usage() -> None:
-    done = run(env={"OPENAI_BASE_URL": "localhost:8080"})
-    assert (done.returncode, done.stdout) == (2, b"") and b"OPENAI_BASE_URL" in done.stderr.splitlines()[-1]
+    ended = run_program(env={"OPENAI_BASE_URL": "localhost:8080"})
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1] == f"messages_stream.py: error: {NO_URL}"
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        (["--mod", "x"], "unrecognized arguments: --mod"),  # no abbreviations: a later option must not change them
+        # No abbreviations: a later option must not change what they mean.
+        (["--mod", "x"], "unrecognized arguments: --mod"),
         (["--model"], "argument -m/--model: expected one argument"),
-        (["-t", "0"], "argument -t/--timeout: not a positive number of seconds"),
-        (["-t", "-1"], "argument -t/--timeout: not a positive number of seconds"),
-        (["-t", "nan"], "argument -t/--timeout: not a positive number of seconds"),
+        (["-t", "0"], NO_TIMEOUT),
+        (["-t", "-1"], NO_TIMEOUT),
+        (["-t", "nan"], NO_TIMEOUT),
         (["-t", "soon"], "argument -t/--timeout: invalid float value: 'soon'"),
-        (["--base-url", "ftp://localhost/v1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "localhost:8080"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "http://"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "http://me:secret@host:x"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "http://[::1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "http://a b/v1"], "argument --base-url: not a URL like http://127.0.0.1:8080/v1"),
-        (["--base-url", "http://localhost", "-p", "X"], "-p/--provider: not allowed with argument --base-url"),
-        (["--chat", "--compare"], "--compare: not allowed with argument -c/--chat"),
+        (["--base-url", ""], NO_URL),
+        (["--base-url", "ftp://localhost/v1"], NO_URL),
+        (["--base-url", "localhost:8080"], NO_URL),
+        (["--base-url", "http://"], NO_URL),
+        (["--base-url", "http://me:secret@host:x"], NO_URL),
+        (["--base-url", "http://me:secret@host:65536"], NO_URL),
+        (["--base-url", "http://host:0"], NO_URL),
+        (["--base-url", "http://[::1"], NO_URL),
+        (["--base-url", "http://a b/v1"], NO_URL),
+        (
+            ["--base-url", "http://localhost", "-p", "X"],
+            "--provider and --base-url exclude each other",
+        ),
+        (["--chat", "--compare"], NOT_WITH_COMPARE),
+        (["-q", "--compare"], NOT_WITH_COMPARE),
+        (["--compare", "-s", "Be brief."], NOT_WITH_COMPARE),
         ([""], "the message is empty"),
         (["  ", "\n"], "the message is empty"),
         (["-"], "the message is empty"),
         (["-p", ""], "the provider is empty"),
-        (["--provider", " ", "Hi"], "the provider is empty"),
     ],
 )
 def test_wrong_usage_is_told_with_status_2(
-    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", [str(PATH)])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b" \n")))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
     with pytest.raises(SystemExit, match="2"):
         parse_arguments(arguments)
     out, err = capsys.readouterr()
     usage, *_, last = err.splitlines()
     assert (out, usage.split("[")[0]) == ("", "usage: messages_stream.py ")
-    assert last.startswith("messages_stream.py: error: ") and complaint in last
+    assert last.startswith(f"messages_stream.py: error: {complaint}")
     assert "secret" not in err
 
 
 def test_the_time_limit_is_in_seconds_and_may_be_infinite() -> None:
-    limits = [parse_arguments(arguments)["timeout"] for arguments in ([], ["-t", "0.5"], ["--timeout", "inf"])]
-    assert limits == [60, 0.5, math.inf]
+    given = ([], ["-t", "0.5"], ["--timeout", "inf"])
+    assert [parse_arguments(arguments).timeout for arguments in given] == [60, 0.5, math.inf]
+
+
+def test_an_infinite_time_limit_is_none(serve: Serve) -> None:
+    server = serve(answer("Hello"))
+    assert run_program("-q", "-t", "inf", "--base-url", server.url) == Ended(0, "Hello\n", "")
 
 
 def test_the_version_names_that_of_g4f() -> None:
-    done = run("--version")
-    assert (done.returncode, done.stdout) == (0, f"messages_stream 1.0.0 (g4f {g4f_version})\n".encode())
+    out = f"messages_stream 1.0.0 (g4f {g4f_version})\n"
+    assert run_program("--version") == Ended(0, out, "")
+
+
+def test_an_older_python_is_told_what_is_needed() -> None:
+    script = f"""if True:
+        import runpy, sys
+        sys.version_info = (3, 10, 13, "final", 0)
+        runpy.run_path({str(PATH)!r}, run_name="__main__")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+    )
+    ended = Ended(done.returncode, done.stdout, done.stderr)
+    assert ended == Ended(1, "", "messages_stream.py needs Python 3.11 or later\n")

@@ -2,210 +2,354 @@
 
 import asyncio
 import contextlib
-import io
 import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import requests
-import urllib3
 from g4f import errors
 from g4f.providers.base_provider import AsyncGeneratorProvider
-from g4f.providers.response import FinishReason, ImageResponse, Reasoning, SourceLink, Sources, ToolCalls
+from g4f.providers.response import (
+    FinishReason,
+    ImageResponse,
+    Reasoning,
+    SourceLink,
+    Sources,
+    ToolCalls,
+)
 
 from loopback import DONE, HANG, RESET, SSE, Server, Step, answer, data, delta, finish, reply
 from messages_stream import main
+from program import NO_PATH, NO_SERVER, SLOW, Stdout, final
 
 Capture = pytest.CaptureFixture[str]
-KEY = "sk-loopback-4f1e9c8b7a6d5e3f"  # servers put it into whatever they say
-HELLO, STOP, THOUGHT, PING = delta("Hello"), delta(None, "stop"), delta(None, reasoning_content="Hm"), b": ping\n\n"
+KEY = "sk-loopback-4f1e9c8b7a6d5e3f"  # which a server may put into whatever it says
+HELLO, STOP = delta("Hello"), delta(None, "stop")
+THOUGHT, PING = delta(None, reasoning_content="Hm"), b": ping\n\n"
 USAGE = data({"choices": [], "usage": {"total_tokens": 1}})
 CALLS = [{"index": 0, "id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 PAGE = f"<html class='{KEY}'><h1>No luck {KEY}</h1>{'<p>Come back</p>' * 500}".encode()
-LATER = r"No luck \*\*\* (Come back )+.{1,9}\.\.\."
 SIZED = SSE.replace(b"Connection: close", b"Content-Length: 999")
-CHUNKED = SSE.replace(b"Connection: close", b"Transfer-Encoding: chunked")
-BUSY = reply({"error": {"message": "Busy"}}, "429 Too Many Requests")
+CHUNKED = SSE.replace(b"Connection: close", b"Transfer-Encoding: chunked") + b"fff\r\n"
+BUSY = reply({"error": {"message": f"Busy {KEY}"}}, "429 Too Many Requests")
 DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
+SET_KEY = "Set OPENAI_API_KEY to a key that the server accepts.\n"
 
-CHECK = "Check the connection, --model, --provider or --base-url (most end in /v1)."
-SLOW = "A slow server may need a longer --timeout."
-MODELS = r"Name a --model that the server has; GET /models lists them\."
-SET_KEY = "Set OPENAI_API_KEY to a key that the server accepts."
-CUT = r"The answer {} cut short \(finish reason: {}\)\.\n"
-MAYBE_CUT = CUT.format("may have been", "none")
-UNREAD = r"g4f could not read the answer \({}\)"
-AGAIN = r"Error 429: Busy \*\*\*; trying again in 1 s\n"
-INCOMPLETE = "Response payload is not completed: <.*>"
+MAYBE_CUT = "The answer may have been cut short (finish reason: none).\n"
 
-shown = threading.Event()  # what waits for it comes when the text before it is on stdout
+# What a script waits for that is to go on when the text before it has been printed.
+_printed = threading.Event()
 
 
-class Stdout(io.StringIO):
-    """Tells when there is text in it that would not stay in a buffer."""
-
-    def flush(self) -> None:
-        if self.getvalue():
-            shown.set()
+def printed() -> None:
+    _printed.wait()
 
 
-def slowly(event: bytes, times: int = 40) -> list[Step]:
-    return [lambda: time.sleep(0.1), event] * times
+@dataclass
+class Fault:
+    """What a server sends, connection by connection, and what the user sees of it."""
 
-
-def row(name: str, *scripts: Any, text: str = "", error: str = "", notice: str = "", **more: Any) -> Any:
-    """Return what a server sends, connection by connection, and, in regular expressions, what is told of it."""
-    said = notice + (f"Error occurred: {error}\n{more.get('hint') or re.escape(CHECK)}\n" if error else "")
-    return pytest.param((scripts, text, said, more.get("timeout", 10), more.get("requests", 1)), id=name)
-
-
-def silence(name: str, *steps: Step, text: str = "") -> Any:
-    error = r"127\.0\.0\.1:\d+ sent nothing for 0\.5 seconds"
-    return row(name, [*steps, HANG], text=text, error=error, hint=SLOW, timeout=0.5)
-
-
-def status(line: str, body: Any, error: str, kind: str = "application/json", hint: str = "") -> Any:
-    return row(f"{line} with {body!r:.40}", reply(body, line, kind), error=error, hint=hint)
-
-
-def bad(name: str, event: bytes, error: str) -> Any:
-    return row(f"{name} after the text", SSE + HELLO + event, text="Hello", error=error)
-
-
-def hello(name: str, *events: bytes, notice: str = "") -> Any:
-    return row(name, SSE + b"".join(events), text="Hello", notice=notice)
-
-
-def nothing(name: str, *events: bytes, reason: str) -> Any:
-    return row(name, SSE + b"".join(events), error=rf"the model sent no text \(finish reason: {reason}\)")
+    sends: Any = ()
+    prints: str = ""
+    tells: str = ""  # with the server's host for HOST, and anything for ...
+    timeout: float = 10
+    requests: int = 1
 
 
 def failing(message: str, **fields: Any) -> bytes:
-    return data({"error": {"message": f"{message} {KEY}", **fields}})
+    """Return the event of an error."""
+    return data({"error": {"message": message, **fields}})
 
 
-def whole(content: str | None, reason: str, **fields: Any) -> bytes:
-    return reply({"choices": [{"message": {"content": content, **fields}, "finish_reason": reason}]})
+def completion(content: str | None, reason: str, **fields: Any) -> bytes:
+    """Return a whole response that is a completion, not a stream."""
+    return reply(
+        {"choices": [{"message": {"content": content, **fields}, "finish_reason": reason}]}
+    )
 
 
-FAULTS = [
+def slowly(event: bytes, times: int = 40) -> list[Step]:
+    """Return the steps that send an event ten times a second."""
+    return [lambda: time.sleep(0.1), event] * times
+
+
+def no_text(reason: str) -> str:
+    return f"Error occurred: the model sent no text (finish reason: {reason})\n"
+
+
+def unread(kind: str) -> str:
+    return f"Error occurred: g4f could not read the answer ({kind})\n"
+
+
+def cut(reason: str) -> str:
+    return f"The answer may have been cut short (finish reason: {reason}).\n"
+
+
+SILENT = f"Error occurred: HOST sent nothing for 0.5 seconds\n{SLOW}"
+STALLED = "Error occurred: HOST sent nothing for 0.5 seconds\n"
+BROKEN = "Error occurred: Response payload is not completed: ...\n"
+
+FAULTS = {
     # Before the headers
-    row("a closed port", error="Cannot connect .*call failed.*", hint="No server listens at .*0.1:1: .*", requests=0),
-    row("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", error='400, message="Bad status line:.*'),
-    row("reset before the headers", [RESET], error="ClientOSError: .*reset by peer"),
-    row("cut off before the headers", b"", error="Server disconnected"),
-    row("cut off in the headers", SSE[:30], error="ServerDisconnectedError: OK"),
-    silence("never answering"),
-    silence("stalling in the headers", SSE[:30]),
+    "a closed port": Fault(
+        tells=f"Error occurred: Cannot connect to host ...Connect call failed...\n{NO_SERVER}",
+        requests=0,
+    ),
+    "no HTTP": Fault([b"SSH-2.0-OpenSSH_9.6\r\n\r\n"], tells=f"...Bad status line...{NO_SERVER}"),
+    "reset before the headers": Fault([[RESET]], tells=f"...Connection reset by peer\n{NO_SERVER}"),
+    "cut off before the headers": Fault(
+        [b""], tells=f"Error occurred: Server disconnected\n{NO_SERVER}"
+    ),
+    "cut off in the headers": Fault(
+        [SSE[:30]], tells=f"Error occurred: <RawResponseMessage...>\n{NO_SERVER}"
+    ),
+    "never answering": Fault([[HANG]], tells=SILENT, timeout=0.5),
+    "stalling in the headers": Fault([[SSE[:30], HANG]], tells=SILENT, timeout=0.5),
     # After the headers
-    nothing("cut off after the headers", reason="none"),
-    silence("stalling before the text", SSE),
-    silence("stalling in the text", SSE + HELLO, text="Hello"),
-    row("cut off in the text", [SSE + HELLO, shown.wait], text="Hello", notice=MAYBE_CUT),
-    row("reset in the text", [SSE + HELLO, shown.wait, RESET], text="Hello", notice=MAYBE_CUT),
-    *(
-        row(f"{end} in a text {framing}", [start, shown.wait, *step], text="Hello", error=INCOMPLETE + more)
-        for end, step, more in (("cut off", [], ""), ("reset", [RESET], r"\. ConnectionResetError.*"))
-        for framing, start in (("of known length", SIZED + HELLO), ("in chunks", CHUNKED + b"fff\r\n" + HELLO))
-    ),
+    "cut off after the headers": Fault([SSE], tells=no_text("none")),
+    "stalling before the text": Fault([[SSE, HANG]], tells=SILENT, timeout=0.5),
+    "stalling in the text": Fault([[SSE + HELLO, HANG]], "Hello", STALLED, timeout=0.5),
+    "cut off in the text": Fault([[SSE + HELLO, printed]], "Hello", MAYBE_CUT),
+    "reset in the text": Fault([[SSE + HELLO, printed, RESET]], "Hello", MAYBE_CUT),
+    "cut off in a text of known length": Fault([[SIZED + HELLO, printed]], "Hello", BROKEN),
+    "reset in a text of known length": Fault([[SIZED + HELLO, printed, RESET]], "Hello", BROKEN),
+    "cut off in a chunked text": Fault([[CHUNKED + HELLO, printed]], "Hello", BROKEN),
+    "reset in a chunked text": Fault([[CHUNKED + HELLO, printed, RESET]], "Hello", BROKEN),
     # Statuses
-    status("400 No", {"error": {"message": f"No luck {KEY}", "code": "x"}}, r"Error 400: Error x: No luck \*\*\*"),
-    status("401 No", {"error": {"message": "No luck", "code": 401}}, "Error 401: No luck", hint=SET_KEY),
-    status("401 No", b"No luck", "Response 401: No luck", "text/plain", SET_KEY),
-    status("402 Pay", {"error": f"No luck {KEY}"}, r"Error 402: No luck \*\*\*"),
-    status("403 No", PAGE, "Response 403: HTML content", "text/html"),
-    status("404 No", PAGE, f"Response 404: {LATER}", "text/plain"),
-    status("404 No", {"error": PAGE.decode()}, f"Error 404: {LATER}"),
-    status("404 No", {"detail": f"No luck {KEY}"}, r'Response 404: {"detail": "No luck \*\*\*"}'),
-    status("404 No", b"", "Response 404", "text/plain"),
-    status("404 No", {"error": {"message": "model 'gpt-4' not found"}}, "Error 404: model .* not found", hint=MODELS),
-    status("400 No", b"Invalid Model", "Response 400: Invalid Model", "text/plain", MODELS),
-    status(
-        "400 No",
-        b"This model is <b>full</b>: n <4096 and >0",
-        "Response 400: This model is full : n <4096 and >0",
-        "text/plain",
+    "400 with a code": Fault(
+        [reply({"error": {"message": f"No luck {KEY}", "code": "x"}}, "400 No")],
+        tells="Error occurred: Error 400: Error x: No luck ***\n",
     ),
-    status("402 Pay", b"No luck", "Response 402: No luck", "text/plain"),
-    status("404 No", b"No\x1b[31m \x07luck\x7f\xc2\x9b", r"Response 404: No\[31m luck", "text/plain"),
-    status("404 No", b"No luck", UNREAD.format("JSONDecodeError: .*")),
-    status("404 No", b"No \xff luck", UNREAD.format("UnicodeDecodeError: .*"), "text/plain"),
-    silence("a status that stalls", DOWN[:-1]),
+    "400 for a full context": Fault(
+        [reply({"error": {"message": "maximum context length is 8192 tokens"}}, "400 No")],
+        tells="Error occurred: Error 400: maximum context length is 8192 tokens\n",
+    ),
+    "401 in JSON": Fault(
+        [reply({"error": {"message": "No luck", "code": 401}}, "401 No")],
+        tells=f"Error occurred: Error 401: Error 401: No luck\n{SET_KEY}",
+    ),
+    "401 in plain text": Fault(
+        [reply(b"No luck", "401 No", "text/plain")],
+        tells=f"Error occurred: Response 401: No luck\n{SET_KEY}",
+    ),
+    "402 for a spent quota": Fault(
+        [reply({"error": f"No luck {KEY}"}, "402 Pay")],
+        tells="Error occurred: Error 402: No luck ***\n",
+    ),
+    "402 in plain text": Fault(
+        [reply(b"No luck", "402 Pay", "text/plain")],
+        tells="Error occurred: Response 402: No luck\n",
+    ),
+    "403 with a page": Fault(
+        [reply(PAGE, "403 No", "text/html")], tells="Error occurred: Response 403: HTML content\n"
+    ),
+    "404 with a long text": Fault(
+        [reply(PAGE, "404 No", "text/plain")],
+        tells=f"Error occurred: Response 404: <html class='***'>...Come back...\n{NO_PATH}",
+    ),
+    "404 with a detail": Fault(
+        [reply({"detail": f"No luck {KEY}"}, "404 No")],
+        tells=f'Error occurred: Response 404: {{"detail": "No luck ***"}}\n{NO_PATH}',
+    ),
+    "404 with nothing": Fault(
+        [reply(b"", "404 No", "text/plain")], tells=f"Error occurred: Response 404\n{NO_PATH}"
+    ),
+    "404 for a model": Fault(
+        [reply({"error": {"message": "model 'gpt-4' not found"}}, "404 No")],
+        tells=f"Error occurred: Error 404: model 'gpt-4' not found\n{NO_PATH}",
+    ),
+    "404 with control characters": Fault(
+        [reply(b"No\x1b[31m \x07luck\x7f\xc2\x9b", "404 No", "text/plain")],
+        tells=f"Error occurred: Response 404: No[31m luck\n{NO_PATH}",
+    ),
+    "404 with no JSON": Fault(
+        [reply(b"No luck", "404 No")], tells=unread("JSONDecodeError") + NO_PATH
+    ),
+    "404 with no UTF-8": Fault(
+        [reply(b"No \xff luck", "404 No", "text/plain")],
+        tells=unread("UnicodeDecodeError") + NO_PATH,
+    ),
+    "a status that stalls": Fault([[DOWN[:-1], HANG]], tells=SILENT, timeout=0.5),
     # Tried again
-    row(
-        "busy and down, and no fourth try",
-        *(BUSY, DOWN, reply(b"", "502 Bad", "text/html"), answer("Hello")),
-        error="Response 502: Bad Gateway",
+    "busy and down, and no fourth try": Fault(
+        [BUSY, DOWN, reply(b"", "502 Bad", "text/html"), answer("Hello")],
+        tells="Error 429: Busy ***; trying again in 1 s\n"
+        "Response 503: Down; trying again in 2 s\n"
+        "Error occurred: Response 502: Bad Gateway\n",
         requests=3,
-        notice="Error 429: Busy; trying again in 1 s\nResponse 503: Down; trying again in 2 s\n",
     ),
-    row("busy in a chunk", SSE + failing("Busy", code=429), answer("Hi"), text="Hi", notice=AGAIN, requests=2),
+    "busy in a chunk": Fault(
+        [SSE + failing("Busy", code=429), answer("Hi")],
+        "Hi",
+        "Error 429: Busy; trying again in 1 s\n",
+        requests=2,
+    ),
+    "busy with a status of 200": Fault(
+        [reply({"error": {"message": "Busy", "code": 500}}), answer("Hi")],
+        "Hi",
+        "Error 200: Error 500: Busy; trying again in 1 s\n",
+        requests=2,
+    ),
+    "busy after the text": Fault(
+        [SSE + HELLO + failing("Busy", code=429)], "Hello", "Error occurred: Error 429: Busy\n"
+    ),
     # Bad chunks
-    row("an error before the text", SSE + failing("No luck"), error=r"No luck \*\*\*"),
-    bad("busy", failing("Busy", code=429), r"Error 429: Busy \*\*\*"),
-    bad("an error with a name", failing("No luck", code="overloaded"), r"Error overloaded: No luck \*\*\*"),
-    bad("an error without a message", data({"error": {"type": "no_luck"}}), r"ResponseError: {'type': 'no_luck'}"),
-    bad("null for an error", data({"error": None}), UNREAD.format("TypeError: .*")),
-    bad("a delta of null", data({"choices": [{"delta": None}]}), UNREAD.format("AttributeError: .*")),
-    bad("invalid JSON", b"data: {oops\n\n", "Invalid JSON data: b'{oops'"),
-    bad("60 kB of invalid JSON", b"data: {" + b"oops" * 15_000 + b"\n\n", r"Invalid JSON data: b'{[ops]{278}\.\.\."),
-    bad("a chunk of 600 kB", delta("a" * 600_000), "400, message: Got more than 524288 bytes .*"),
+    "an error before the text": Fault(
+        [SSE + failing(f"No luck {KEY}")], tells="Error occurred: No luck ***\n"
+    ),
+    "an error with a name": Fault(
+        [SSE + HELLO + failing("No luck", code="overloaded")],
+        "Hello",
+        "Error occurred: Error overloaded: No luck\n",
+    ),
+    "an error without a message": Fault(
+        [SSE + HELLO + data({"error": {"type": "no_luck"}})],
+        "Hello",
+        "Error occurred: {'type': 'no_luck'}\n",
+    ),
+    "null for an error": Fault([SSE + HELLO + data({"error": None})], "Hello", unread("TypeError")),
+    "a delta of null": Fault(
+        [SSE + HELLO + data({"choices": [{"delta": None}]})], "Hello", unread("AttributeError")
+    ),
+    "null for the choices": Fault(
+        [SSE + data({"choices": None})], tells=unread("TypeError") + NO_PATH
+    ),
+    "invalid JSON": Fault(
+        [SSE + HELLO + b"data: {oops\n\n"], "Hello", "Error occurred: Invalid JSON data: b'{oops'\n"
+    ),
+    "60 kB of invalid JSON": Fault(
+        [SSE + HELLO + b"data: {" + b"oops" * 15_000 + b"\n\n"],
+        "Hello",
+        f"Error occurred: Invalid JSON data: b'{{{'oops' * 69}oo...\n",
+    ),
+    "a chunk of 600 kB": Fault(
+        [SSE + HELLO + delta("a" * 600_000)],
+        "Hello",
+        "Error occurred: ...more than 524288 bytes...\n",
+    ),
     # No streams
-    row("200 with an error", reply({"error": f"No luck {KEY}"}), error=r"Error 200: No luck \*\*\*"),
-    row("200 with a completion", whole("Hello", "stop"), text="Hello"),
-    row("200 with half of a completion", whole("Hello", "stop")[:-9], error=INCOMPLETE),
-    row("200 with a completion cut short", whole("Hel", "length"), text="Hel", notice=CUT.format("was", "length")),
-    row("200 with a tool call", whole(None, "x", tool_calls=CALLS), error=r"the model sent no text .*: x\)"),
-    row("200 with an empty object", reply({}), error="the model sent no text .*: none.*"),
-    # g4f takes whatever else comes for a file that is named after a model, which it does not know yet.
-    row("200 with a login page", reply(PAGE, kind="text/html"), error=UNREAD.format("UnboundLocalError: .*")),
+    "200 with an error": Fault(
+        [reply({"error": f"No luck {KEY}"})], tells="Error occurred: Error 200: No luck ***\n"
+    ),
+    "200 with a completion": Fault([completion("Hello", "stop")], "Hello"),
+    "200 with half of a completion": Fault(
+        [completion("Hello", "stop")[:-9]], tells=BROKEN + NO_SERVER
+    ),
+    "200 with a completion cut short": Fault([completion("Hel", "length")], "Hel", cut("length")),
+    "200 with a tool call": Fault([completion(None, "x", tool_calls=CALLS)], tells=no_text("x")),
+    "200 with an empty object": Fault([reply({})], tells=no_text("none")),
+    "200 with a web page": Fault(
+        [reply(PAGE, kind="text/html")], tells=unread("UnboundLocalError") + NO_PATH
+    ),
+    # Ends
+    "no [DONE]": Fault([SSE + HELLO + STOP], "Hello"),
+    "no finish reason": Fault([SSE + HELLO + DONE], "Hello", MAYBE_CUT),
+    "a finish reason with the last text": Fault(
+        [SSE + delta("Hel") + delta("lo", "stop") + DONE], "Hello"
+    ),
+    "stop with every piece, which come slowly": Fault(
+        [[SSE + delta("Hel", "stop"), printed, *slowly(delta("lo", "stop"), 1), DONE]], "Hello"
+    ),
+    "stop in a first, empty chunk": Fault(
+        [SSE + delta("", "stop") + delta("Hel") + delta("lo") + finish()], "Hello"
+    ),
+    "stop before more text, and a reset": Fault(
+        [[CHUNKED + delta("Hel", "stop") + delta("lo"), printed, RESET]], "Hello", BROKEN
+    ),
+    "length before more text and another end": Fault(
+        [SSE + delta("Hel", "length") + delta("lo") + finish()], "Hello"
+    ),
+    "an empty finish reason with every piece": Fault(
+        [SSE + delta("Hel", "") + delta("lo", "") + finish()], "Hello"
+    ),
+    "empty finish reasons alone": Fault(
+        [SSE + delta("Hel", "") + delta("lo", "") + DONE], "Hello", MAYBE_CUT
+    ),
+    "an empty finish reason after another": Fault(
+        [SSE + HELLO + delta("", "length") + delta("", "") + DONE], "Hello", cut("length")
+    ),
+    "left open after the end": Fault([[SSE + HELLO + STOP, HANG]], "Hello", timeout=0.5),
+    "reset after the end": Fault([[CHUNKED + HELLO + STOP, printed, RESET]], "Hello"),
+    "an error after the end": Fault([SSE + HELLO + STOP + failing("No luck")], "Hello"),
+    **{
+        f"the finish reason {reason}": Fault([SSE + HELLO + finish(reason)], "Hello", cut(reason))
+        for reason in (
+            *("length", "MAX_TOKENS", "model_length", "content_filter", "SAFETY"),
+            *("error", "abort", "insufficient_system_resource"),
+        )
+    },
+    **{
+        f"the finish reason {reason}": Fault([SSE + HELLO + finish(reason)], "Hello")
+        for reason in ("stop", "STOP", "stop_sequence", "eos", "end_turn", "tool_calls")
+    },
+    "a finish reason with control characters and a key": Fault(
+        [SSE + HELLO + finish(f"\x1b]0;no\n{KEY}")], "Hello", cut("]0;no ***")
+    ),
     # Streams of odd forms
-    hello("no [DONE]", HELLO, STOP),
-    hello("no finish reason", HELLO, DONE, notice=MAYBE_CUT),
-    hello("a finish reason with the last text", delta("Hel"), delta("lo", "stop"), DONE),
-    hello("an empty finish reason with every piece", delta("Hel", ""), delta("lo", ""), finish()),
-    hello("empty finish reasons alone", delta("Hel", ""), delta("lo", ""), DONE, notice=MAYBE_CUT),
-    hello("a finish reason of length", HELLO, finish("length"), notice=CUT.format("was", "length")),
-    hello("content_filter", HELLO, finish("content_filter"), notice=CUT.format("was", "content_filter")),
-    row("left open after the finish", [SSE + HELLO + STOP, HANG], text="Hello"),
-    hello("contents of null, usage and no choices", delta(None), USAGE, HELLO, USAGE, data({}), finish()),
-    hello("thoughts between", THOUGHT, delta("Hel"), THOUGHT, delta("lo", reasoning="Hm"), finish()),
-    hello("comments, CRLF and other fields", PING, b"event: e\r\nid: 7\r\n", HELLO.replace(b"\n", b"\r\n"), finish()),
-    row("half an emoji in each of two chunks", answer("Hello \ud83d", "\ude00!"), text="Hello 😀!"),
-    row("half an emoji alone", answer("\ude00Hel\ud83d", "lö"), text="\ufffdHel\ufffdlö"),
-    nothing("[DONE] alone", DONE, reason="none"),
-    nothing("usage alone", USAGE, DONE, reason="none"),
-    nothing("white space alone", delta(" \n"), finish(), reason="stop"),
-    nothing("thoughts alone", THOUGHT, finish("length"), reason="length"),
-    nothing("tool calls alone", delta(None, tool_calls=CALLS), finish("tool_calls"), reason="tool_calls"),
+    "contents of null, usage and no choices": Fault(
+        [SSE + delta(None) + USAGE + HELLO + USAGE + data({}) + finish()], "Hello"
+    ),
+    "thoughts between": Fault(
+        [SSE + THOUGHT + delta("Hel") + THOUGHT + delta("lo", reasoning="Hm") + finish()], "Hello"
+    ),
+    "comments, CRLF and other fields": Fault(
+        [SSE + PING + b"event: e\r\nid: 7\r\n" + HELLO.replace(b"\n", b"\r\n") + finish()], "Hello"
+    ),
+    "half an emoji in each of two chunks": Fault([answer("Hello \ud83d", "\ude00!")], "Hello 😀!"),
+    "half an emoji alone": Fault([answer("\ude00Hel\ud83d", "lö")], "\ufffdHel\ufffdlö"),
+    "[DONE] alone": Fault([SSE + DONE], tells=no_text("none")),
+    "usage alone": Fault([SSE + USAGE + DONE], tells=no_text("none")),
+    "white space alone": Fault([answer(" \n")], tells=no_text("stop")),
+    "thoughts alone": Fault([SSE + THOUGHT + finish("length")], tells=no_text("length")),
+    "tool calls alone": Fault(
+        [SSE + delta(None, tool_calls=CALLS) + finish("tool_calls")], tells=no_text("tool_calls")
+    ),
     # Signs of life
-    silence("keep-alives for ever", SSE, *slowly(PING)),
-    silence("empty deltas for ever", SSE + HELLO, *slowly(delta("")), text="Hello"),
-    row("thoughts for longer than the limit", [SSE, *slowly(THOUGHT, 12), HELLO + finish()], text="Hello", timeout=1),
-]
+    "keep-alives for ever": Fault([[SSE, *slowly(PING), HANG]], tells=SILENT, timeout=0.5),
+    "empty deltas for ever": Fault(
+        [[SSE + HELLO, *slowly(delta("")), HANG]], "Hello", STALLED, timeout=0.5
+    ),
+    "thoughts for longer than the limit": Fault(
+        [[SSE, *slowly(THOUGHT, 12), HELLO + finish()]], "Hello", timeout=1
+    ),
+}
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("fault", FAULTS)
+# What a dependency says of its own use of another, a DeprecationWarning, is no fault of the program's.
+@pytest.mark.filterwarnings(
+    "error::RuntimeWarning",
+    "error::ResourceWarning",
+    "error::pytest.PytestUnraisableExceptionWarning",
+)
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_the_user_sees_the_text_and_one_honest_line(
-    fault: Any, serve: Callable[..., Server], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    fault: Fault,
+    serve: Callable[..., Server],
+    capsys: Capture,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scripts, text, said, timeout, count = fault
-    for name, key in (("OPENAI", f" {KEY}\n"), ("EMPTY", ""), ("SHORT", "No")):
+    for name, key in ("OPENAI", f" {KEY}\n"), ("EMPTY", ""), ("DUMMY", "none"), ("WORD", "luck"):
         monkeypatch.setenv(f"{name}_API_KEY", key)
-    shown.clear()
-    server = serve(*scripts)
+    _printed.clear()
+    server = serve(*fault.sends)
+    url = server.url if fault.sends else "http://127.0.0.1:1/v1"
     with contextlib.redirect_stdout(Stdout()) as stdout:
-        status = asyncio.run(main(base_url=server.url if scripts else "http://127.0.0.1:1/v1", timeout=timeout))
-    err = capsys.readouterr().err
-    assert stdout.getvalue() == f"{text}\n\nFinal accumulated text: {text}\n"
-    assert re.fullmatch(said, err), err
-    assert status == (1 if "Error occurred" in said else None)
-    assert [request.headers["authorization"] for request in server.requests] == [f"Bearer {KEY}"] * count
-    assert KEY not in err and max(map(len, ["", *err.splitlines()])) < 320
+        stdout.has_text = _printed
+        status = asyncio.run(main(base_url=url, timeout=fault.timeout))
+    warnings = "".join(f"{warning}\n" for warning in caplog.messages)
+    told = warnings + capsys.readouterr().err
+    assert stdout.getvalue() == final(fault.prints)
+    pattern = re.escape(fault.tells.replace("HOST", f"127.0.0.1:{server.port}"))
+    assert re.fullmatch(pattern.replace(r"\.\.\.", ".*?"), told, re.DOTALL), told
+    assert status == (1 if "Error occurred" in told else None)
+    sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == [f"Bearer {KEY}"] * fault.requests
+    assert KEY not in told and max(map(len, ["", *told.splitlines()])) < 330
 
 
 def provider(*chunks: Any) -> type[AsyncGeneratorProvider]:
@@ -215,7 +359,9 @@ def provider(*chunks: Any) -> type[AsyncGeneratorProvider]:
         working = True
 
         @classmethod
-        async def create_async_generator(cls, model: str, messages: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def create_async_generator(
+            cls, model: str, messages: Any, **kwargs: Any
+        ) -> AsyncIterator[Any]:
             for chunk in chunks:
                 if isinstance(chunk, Exception):
                     raise chunk
@@ -234,51 +380,76 @@ def provider(*chunks: Any) -> type[AsyncGeneratorProvider]:
         (ToolCalls(CALLS), ""),
     ],
 )
-def test_what_is_no_string_is_printed_as_g4f_words_it(chunk: Any, text: str, capsys: Capture) -> None:
+def test_what_is_no_string_is_printed_as_g4f_words_it(
+    chunk: Any, text: str, capsys: Capture
+) -> None:
     assert asyncio.run(main(provider=provider(chunk, "a", chunk, "b", chunk))) is None
-    text = f"{text}a{text}b{text}"
-    assert capsys.readouterr() == (f"{text}\n\nFinal accumulated text: {text}\n", "")
+    assert capsys.readouterr() == (final(f"{text}a{text}b{text}"), "")
 
 
-def test_a_provider_may_send_text_after_a_finish_reason_or_an_image_alone(capsys: Capture) -> None:
-    for chunks in ["Hel", FinishReason("length"), FinishReason(""), "lo"], [ImageResponse("http://h/", "A")]:
-        assert asyncio.run(main(provider=provider(*chunks), quiet=True)) is None
-    told = "The answer was cut short (finish reason: length).\n"
-    assert capsys.readouterr() == ("Hello\n[![A](http://h/)](http://h/)\n", told)
+def test_a_provider_may_send_an_image_alone_and_no_finish_reason(capsys: Capture) -> None:
+    image = ImageResponse("http://h/", "A")
+    assert asyncio.run(main(provider=provider(image), quiet=True)) is None
+    assert capsys.readouterr() == ("[![A](http://h/)](http://h/)\n", "")
 
 
-UNREACHED = urllib3.exceptions.MaxRetryError(None, "/", OSError("No luck"))  # type: ignore[arg-type]
-FAILED = errors.RetryProviderError(f"All failed:\nA: OSError: No\nluck\nB: OSError: {'x' * 200}\nC: OSError: Oops")
+def test_a_named_provider_tells_a_cut_answer_too(capsys: Capture) -> None:
+    cut_short = provider("Hello", FinishReason("length"), FinishReason(None))
+    assert asyncio.run(main(provider=cut_short)) is None
+    assert capsys.readouterr() == (final("Hello"), cut("length"))
+
+
+FAILED = errors.RetryProviderError(
+    f"RetryProvider failed:\nA: OSError: No\nluck\nB: OSError: {'x' * 200}\nC: OSError: Oops"
+)
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
+    ("raised", "told"),
     [
         (ValueError("No luck\nA: B: C"), "No luck A: B: C"),
-        (ValueError(), "ValueError:"),
-        (ValueError("Oops"), "ValueError: Oops"),
-        (KeyError("choices"), "g4f could not read the answer (KeyError: 'choices')"),
-        (TimeoutError(), "TimeoutError:"),
-        (OSError(104, "Reset by peer"), "ConnectionResetError: [Errno 104] Reset by peer"),
+        (ValueError(), "ValueError"),
+        (ValueError("Oops"), "ValueError Oops"),
+        (KeyError("choices"), "g4f could not read the answer (KeyError)"),
+        (TimeoutError(), "TimeoutError"),
+        (OSError(5, "Input/output error"), "[Errno 5] Input/output error"),
         (errors.MissingAuthError("Add an api_key"), "Add an api_key"),
-        (errors.RateLimitError("Response 429: Busy"), "Response 429: Busy"),
-        (OSError("Connect call failed"), "Connect call failed"),
+        (errors.RateLimitError("Response 402: Pay"), "Response 402: Pay"),
+        (errors.ProviderNotFoundError("Nobody is there"), "Nobody is there"),
         (
-            UnicodeEncodeError("ascii", "é", 0, 1, "no"),
-            "UnicodeEncodeError: 'ascii' codec can't encode character '\\xe9' in position 0: no",
+            FAILED,
+            "all providers failed\n"
+            f"  A: OSError: No\n  B: OSError: {'x' * 138}...\n  C: OSError: Oops\n"
+            "Check the connection, --model and --provider.",
         ),
-        (requests.ConnectionError(UNREACHED), "No luck"),
-        (FAILED, f"All failed:\n  A: OSError: No luck\n  B: OSError: {'x' * 138}...\n  C: OSError: Oops"),
+        (
+            requests.ConnectionError("No route to host"),
+            "No route to host",
+        ),
     ],
 )
-def test_whatever_a_provider_raises_is_told_in_short(raised: Exception, said: str, capsys: Capture) -> None:
-    assert asyncio.run(main(provider=provider("Hello", raised))) == 1
-    out, err = capsys.readouterr()
-    assert out == "Hello\n\nFinal accumulated text: Hello\n"
-    assert err.replace(" \n", "\n") == f"Error occurred: {said}\n{CHECK}\n"
+def test_whatever_a_provider_raises_is_told_in_short(
+    raised: Exception, told: str, capsys: Capture
+) -> None:
+    assert asyncio.run(main(provider=provider(raised))) == 1
+    assert capsys.readouterr() == (final(""), f"Error occurred: {told}\n")
 
 
-def test_names_like_that_of_an_unknown_provider_are_told(capsys: Capture) -> None:
-    assert asyncio.run(main(provider="PollinationsA")) == 1
-    told = r"Error occurred: Provider not found: PollinationsA\nSimilar names: Pollinations\w*, \w+, \w+\.\n"
+def test_once_there_is_text_nothing_is_suggested_and_nobody_asked_again(capsys: Capture) -> None:
+    assert (
+        asyncio.run(main(provider=provider("Hello", errors.RateLimitError("Response 429: Busy"))))
+        == 1
+    )
+    assert capsys.readouterr() == (final("Hello"), "Error occurred: Response 429: Busy\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [("PollinationsA", "Pollinations"), ("openai", "OpenAIFM"), ("copilotap", "CopilotApp")],
+)
+def test_names_like_that_of_an_unknown_provider_are_told(
+    name: str, similar: str, capsys: Capture
+) -> None:
+    assert asyncio.run(main(provider=name)) == 1
+    told = rf"Error occurred: Provider not found: {name}\nSimilar names: {similar}, \w+, \w+\.\n"
     assert re.fullmatch(told, capsys.readouterr().err)

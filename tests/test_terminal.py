@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,25 +18,19 @@ from typing import IO, Any
 import pytest
 
 from loopback import HANG, SSE, Server, answer, data, delta, finish, reply
-from program import COMMAND, LIMIT, PATH, run, start
+from program import COMMAND, PATH, PATIENCE, Ended, final, run_program, start, turns
 
 pytest.importorskip("pty")
-from terminal import CTRL_C, Terminal
+from terminal import CTRL_C, ENTER, Terminal
 
 Serve = Callable[..., Server]
-HINT = "Check the connection, --model, --provider or --base-url (most end in /v1).\n"
-HELLO = delta("Hel") + delta("lo")
+HELLO = delta("Hello")
 FLOOD = [SSE, *[delta("word ")] * 100_000]
-BUSY = reply(b"Busy", "503 Service Unavailable", "text/plain")
-REFUSED = reply({"error": "Down"}, "400 Bad Request")
-BROKEN = data({"error": {"message": "Down", "code": 400}})
-ERROR = f"Error occurred: Error 400: Down\n{HINT}"
-CUT = "The answer was cut short (finish reason: length).\n"
+DOWN = reply(b"Down", "503 Service Unavailable", "text/plain")
+FULL = data({"error": {"message": "The context is full", "code": 400}})
+TOLD_FULL = "Error occurred: Error 400: The context is full\n"
+CUT = "The answer may have been cut short (finish reason: length).\n"
 BOTH_SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-
-
-def final(text: str) -> str:
-    return f"{text}\n\nFinal accumulated text: {text}\n"
 
 
 def read_until(stream: IO[bytes] | None, text: bytes) -> str:
@@ -48,11 +44,11 @@ def read_until(stream: IO[bytes] | None, text: bytes) -> str:
     return received.decode()
 
 
-def stop(process: subprocess.Popen[bytes], signum: int) -> tuple[str, str, int]:
+def stop(process: subprocess.Popen[bytes], signum: int) -> Ended:
     """Send a signal; return what is printed from then on, and the status."""
     process.send_signal(signum)
-    out, err = process.communicate(timeout=10)  # the time limit of the program is a minute
-    return out.decode(), err.decode(), process.returncode
+    out, err = process.communicate(timeout=10)  # The time limit of the program is a minute.
+    return Ended(process.returncode, out.decode(), err.decode())
 
 
 # --- Signals ---
@@ -65,7 +61,7 @@ def stop(process: subprocess.Popen[bytes], signum: int) -> tuple[str, str, int]:
         pytest.param([HANG], b"", b"", "", id="waiting for the headers"),
         pytest.param([SSE, HELLO, HANG], b"Hello", b"", "Hello", id="in the answer"),
         pytest.param(FLOOD, b"word ", b"", "(word )+", id="in a flood"),
-        pytest.param(BUSY, b"", b"trying again in 1 s\n", "", id="in the pause before a retry"),
+        pytest.param(DOWN, b"", b"trying again in 1 s\n", "", id="in the pause before a retry"),
     ],
 )
 def test_a_signal_ends_the_program_and_loses_no_text(
@@ -73,28 +69,32 @@ def test_a_signal_ends_the_program_and_loses_no_text(
 ) -> None:
     server = serve(script)
     with start("--base-url", server.url, bufsize=0) as process:
-        server.arrived.get(timeout=LIMIT)
+        server.arrived.get(timeout=PATIENCE)
         read_until(process.stderr, err)
         before = read_until(process.stdout, out)
-        after, *rest = stop(process, signum)
-    assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", before + after)
-    assert rest == ["", 128 + signum]
+        ended = stop(process, signum)
+    assert re.fullmatch(rf"({text})\n\nFinal accumulated text: \1\n", before + ended.stdout)
+    assert (ended.status, ended.stderr) == (128 + signum, "")
 
 
 @BOTH_SIGNALS
 def test_a_signal_ends_a_comparison(signum: int, serve: Serve) -> None:
-    with start("--base-url", serve([SSE, HELLO, HANG]).url, "--compare", bufsize=0) as process:
+    server = serve([SSE, HELLO, HANG])
+    with start("--base-url", server.url, "--compare", bufsize=0) as process:
         assert read_until(process.stdout, b"Hello") == "Synchronous Stream:\nHello"
-        assert stop(process, signum) == ("\n", "", 128 + signum)
+        assert stop(process, signum) == (128 + signum, "\n", "")
+    assert len(server.requests) == 1
 
 
 @BOTH_SIGNALS
 def test_a_signal_ends_the_program_while_it_imports_g4f(signum: int, serve: Serve) -> None:
-    with start("--base-url", serve([HANG]).url, env={"PYTHONPROFILEIMPORTTIME": "1"}, bufsize=0) as process:
+    env = {"PYTHONPROFILEIMPORTTIME": "1"}
+    with start("--base-url", serve([HANG]).url, env=env, bufsize=0) as process:
         before = read_until(process.stderr, b" aiohttp\n")
-        out, after, status = stop(process, signum)
+        status, out, after = stop(process, signum)
     assert not re.findall("^(?!import time:).+", before + after, re.MULTILINE)
-    assert (out, status) in [("", -signum), (final(""), 128 + signum)]  # the import may just have ended
+    # The import may just have ended.
+    assert (status, out) in [(-signum, ""), (128 + signum, final(""))]
 
 
 # The program with a provider that never lets the event loop go on.
@@ -112,7 +112,7 @@ class Stuck(AsyncGeneratorProvider):
         while not asyncio.current_task().cancelling():
             time.sleep(0.01)
         print("cancelled", file=sys.stderr, flush=True)
-        time.sleep({LIMIT})
+        time.sleep({PATIENCE})
 
 ProviderLoader.loaded["Stuck"] = Stuck
 runpy.run_path({str(PATH)!r}, run_name="__main__")
@@ -124,18 +124,22 @@ def test_a_second_ctrl_c_ends_the_program_during_a_blocking_call() -> None:
         assert read_until(process.stdout, b"Hello") == "Hello"
         process.send_signal(signal.SIGINT)
         assert read_until(process.stderr, b"\n") == "cancelled\n"
-        assert stop(process, signal.SIGINT) == ("\n\nFinal accumulated text: Hello\n", "", 130)
+        assert stop(process, signal.SIGINT) == (130, final("Hello").removeprefix("Hello"), "")
 
 
 def test_ctrl_c_typed_while_it_connects_leaves_no_trace_of_the_notice() -> None:
     # The queue holds one connection, so the next one hangs.
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, socket.create_connection(server.getsockname()):
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.create_connection(server.getsockname()),
+    ):
         host = f"127.0.0.1:{server.getsockname()[1]}"
         with Terminal("--base-url", f"http://{host}/v1") as terminal:
             terminal.wait_for(f"Waiting for {host} ...")
             terminal.type(CTRL_C)
             assert terminal.wait_for_end() == 130
-    assert terminal.text.replace("^C", "") == final("").rstrip()  # the terminal itself shows the key
+    # The terminal itself shows the key.
+    assert terminal.text.replace("^C", "") == final("").rstrip()
 
 
 # --- Pipes and files ---
@@ -148,26 +152,27 @@ def test_a_closed_pipe_ends_the_program_quietly(options: list[str], serve: Serve
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"And more?\nAnd more?\n")
         process.stdin.close()
-        assert process.stdout.read(1)
+        read_until(process.stdout, b"word")
         process.stdout.close()
-        assert (process.stderr.read(), process.wait(LIMIT)) == (b"", 1)
+        assert (process.stderr.read(), process.wait(PATIENCE)) == (b"", 1)
     assert len(server.requests) == 1
 
 
 def test_a_reader_that_pauses_is_not_a_silent_server(serve: Serve) -> None:
     text = "word " * 40_000  # more than a pipe holds
-    with start("--base-url", serve(answer(*[text[:500]] * 400)).url, "-t", "0.5", bufsize=0) as process:
+    server = serve(answer(*[text[:500]] * 400))
+    with start("--base-url", server.url, "-t", "0.5", bufsize=0) as process:
         first = read_until(process.stdout, b"word")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.8)
-        out, err = process.communicate(timeout=LIMIT)
-    assert (first + out.decode(), err, process.returncode) == (final(text), b"", 0)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, first + out.decode(), err) == (0, final(text), b"")
 
 
-def redirected(redirection: str, *arguments: str, **options: Any) -> tuple[str, str, int]:
-    """Run the program with its streams redirected by a shell; return what it printed and the status."""
-    done = run(*arguments, command=["sh", "-c", f'{redirection}; exec "$@"', "sh", *COMMAND], **options)
-    return done.stdout.decode(), done.stderr.decode(), done.returncode
+def run_redirected(redirection: str, *arguments: str, **options: Any) -> Ended:
+    """Run the program after a shell has redirected its streams."""
+    command = ["sh", "-c", f'{redirection}; exec "$@"', "sh", *COMMAND]
+    return run_program(*arguments, command=command, **options)
 
 
 def unwritable(number: int) -> str:
@@ -177,65 +182,117 @@ def unwritable(number: int) -> str:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("options", [[], ["--compare"], ["--chat", "Hi"], ["--help"]], ids=" ".join)
 def test_a_full_disk_is_told_once(options: list[str], serve: Serve) -> None:
-    result = redirected("exec >/dev/full", "--base-url", serve(answer("Hello")).url, *options, input=b"Hi\n")
-    assert result == ("", unwritable(errno.ENOSPC), 1)
+    url = serve(answer("Hello")).url
+    ended = run_redirected("exec >/dev/full", "--base-url", url, *options, input="Hi\n")
+    assert ended == (1, "", unwritable(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_disk_that_takes_half_of_an_answer_is_an_error(unbuffered: str, tmp_path: Path, serve: Serve) -> None:
-    url = serve(answer("a" * 30_000 + "\n")).url  # one piece and nothing after it, which would fail in any case
+def test_a_disk_that_takes_half_of_an_answer_is_an_error(tmp_path: Path, serve: Serve) -> None:
+    # One piece and nothing after it, which would fail in any case.
+    url = serve(answer("a" * 30_000 + "\n")).url
     half = f"ulimit -f 40; exec >'{tmp_path}/out'"  # in blocks of 512 bytes
-    result = redirected(half, "--base-url", url, "-q", env={"PYTHONUNBUFFERED": unbuffered})
-    assert result == ("", unwritable(errno.EFBIG), 1)
+    assert run_redirected(half, "--base-url", url, "-q") == (1, "", unwritable(errno.EFBIG))
 
 
 @pytest.mark.parametrize(
-    ("redirection", "arguments", "result"),
+    ("redirection", "arguments", "ended"),
     [
-        ("exec <&-", ["--chat", "Hi"], ("Hello\n", CUT, 0)),
-        ("exec >&-", ["--chat", "Hi"], ("", "Error occurred: stdout is closed\n", 1)),
-        ("exec 2>&-", [], (final("Hello"), "", 0)),
+        pytest.param("exec <&-", ["--chat", "Hi"], (0, "Hello\n", CUT), id="stdin"),
+        pytest.param("exec >&-", [], (1, "", "Error occurred: stdout is closed\n"), id="stdout"),
+        pytest.param("exec 2>&-", [], (0, final("Hello"), ""), id="stderr"),
     ],
 )
 def test_a_closed_stream_is_an_empty_one_except_stdout(
-    redirection: str, arguments: list[str], result: Any, serve: Serve
+    redirection: str, arguments: list[str], ended: Any, serve: Serve
 ) -> None:
     server = serve(SSE + HELLO + finish("length"))
-    assert redirected(redirection, "--base-url", server.url, *arguments) == result
+    assert run_redirected(redirection, "--base-url", server.url, *arguments) == ended
 
 
 @pytest.mark.parametrize(
-    ("encoding", "printed"),
-    [("ascii", "na?ve ?? 100 %"), ("utf-16", "naïve €😀 100 %")],
+    ("encoding", "printed"), [("ascii", "na?ve ?? 100 %"), ("utf-16", "naïve €😀 100 %")]
 )
-def test_characters_that_stdout_lacks_are_question_marks(encoding: str, printed: str, serve: Serve) -> None:
+def test_characters_that_stdout_lacks_are_question_marks(
+    encoding: str, printed: str, serve: Serve
+) -> None:
     server = serve(answer(*"naïve €😀 100 %"))
-    done = run("--base-url", server.url, env={"PYTHONIOENCODING": f"{encoding}:strict"})
-    assert (done.stdout.decode(encoding), done.stderr, done.returncode) == (final(printed), b"", 0)
+    env = {"PYTHONIOENCODING": f"{encoding}:strict"}
+    ended = run_program("--base-url", server.url, env=env, encoding=encoding)
+    assert ended == (0, final(printed), "")
 
 
 def test_without_a_home_an_answer_is_a_success(tmp_path: Path, serve: Serve) -> None:
     env = {"HOME": "/dev/null/x", "G4F_CONFIG_DIR": ""}
-    done = run("--base-url", serve(answer("Hello")).url, env=env, cwd=tmp_path)
-    assert (done.stdout.decode(), done.stderr, done.returncode) == (final("Hello"), b"", 0)
+    ended = run_program("--base-url", serve(answer("Hello")).url, env=env, cwd=tmp_path)
+    assert ended == (0, final("Hello"), "")
 
 
 def test_a_megabyte_of_standard_input_with_rubbish_in_it_is_the_message(serve: Serve) -> None:
     server = serve(answer("Hello"))
-    done = run("--base-url", server.url, "-", input=b"\xff" + b"x" * 2**20)
-    assert (done.stdout.decode(), done.stderr, done.returncode) == (final("Hello"), b"", 0)
-    assert server.requests[0].json["messages"] == [{"role": "user", "content": "\ufffd" + "x" * 2**20}]
+    ended = run_program("--base-url", server.url, "-", input=b"\xff" + b"x" * 2**20)
+    assert ended == (0, final("Hello"), "")
+    assert server.requests[0].json["messages"] == turns("\ufffd" + "x" * 2**20)
 
 
 def test_an_inherited_pipe_without_an_end_does_not_hold_up_the_program(serve: Serve) -> None:
-    with start("--base-url", serve(answer("Hello")).url, bufsize=0) as process:  # its stdin stays open
-        assert process.wait(LIMIT) == 0
+    url = serve(answer("Hello")).url
+    with start("--base-url", url, bufsize=0) as process:  # Its stdin stays open.
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_error_ends_a_comparison(serve: Serve) -> None:
+    server = serve(SSE + HELLO + FULL)
+    ended = run_program("--base-url", server.url, "--compare")
+    assert ended == (1, "Synchronous Stream:\nHello\n", TOLD_FULL)
+    assert len(server.requests) == 1
+
+
+# What ends an answer, and what is seen of it where stdout and stderr are the same.
+OWN_LINES = pytest.mark.parametrize(
+    ("text", "ending", "options", "seen"),
+    [
+        pytest.param("Hel", FULL, [], final("Hel") + TOLD_FULL, id="an error"),
+        pytest.param("Hel", FULL, ["-q"], f"Hel\n{TOLD_FULL}", id="an error, quiet"),
+        pytest.param("Hel\n", FULL, ["-q"], f"Hel\n{TOLD_FULL}", id="an error after a line"),
+        pytest.param("", FULL, ["-q"], TOLD_FULL, id="an error and no text"),
+        pytest.param(
+            "Hel",
+            FULL,
+            ["--compare"],
+            f"Synchronous Stream:\nHel\n{TOLD_FULL}",
+            id="an error in a comparison",
+        ),
+        pytest.param("Hel", finish("length"), [], final("Hel") + CUT, id="a cut"),
+        pytest.param("Hel", finish("length"), ["-q"], f"Hel\n{CUT}", id="a cut, quiet"),
+    ],
+)
+
+
+@OWN_LINES
+def test_in_one_file_what_is_told_has_lines_of_its_own(
+    text: str, ending: bytes, options: list[str], seen: str, tmp_path: Path, serve: Serve
+) -> None:
+    url = serve(SSE + delta(text) + ending).url
+    log = tmp_path / "log"
+    run_redirected(f"exec >'{log}' 2>&1", "--base-url", url, *options)
+    assert log.read_text() == seen
 
 
 # --- The terminal ---
 
+
+@OWN_LINES
+def test_on_a_terminal_what_is_told_has_lines_of_its_own(
+    text: str, ending: bytes, options: list[str], seen: str, serve: Serve
+) -> None:
+    with Terminal("--base-url", serve(SSE + delta(text) + ending).url, *options) as terminal:
+        terminal.wait_for_end()
+    assert terminal.text == Terminal.show(seen, 80)
+
+
 # Escape sequences in one delta and in several, and every character of one byte.
-HOSTILE = ["\x1b]0;Pwn", "ed\x07", "\x1b", "[", "2", "J", "".join(map(chr, range(256))), "日本\x9b8m"]
+ESCAPES = ["\x1b]0;Pwn", "ed\x07", "\x1b", "[", "2", "J"]
+HOSTILE = [*ESCAPES, "".join(map(chr, range(256))), "日本\x9b8m"]
 VISIBLE = "]0;Pwned[2J\t\n" + "".join(map(chr, [*range(32, 127), *range(160, 256)])) + "日本8m"
 
 
@@ -243,25 +300,40 @@ def test_no_control_character_of_the_model_reaches_a_terminal(serve: Serve) -> N
     with Terminal("--base-url", serve(answer(*HOSTILE)).url, stderr=PIPE) as terminal:
         assert terminal.wait_for_end() == 0
         assert terminal.process.stderr and terminal.process.stderr.read() == b""
-    assert terminal.received.decode() == final(VISIBLE).replace("\n", "\r\n")  # the terminal itself adds the \r
+    # The terminal itself adds the \r.
+    assert terminal.received.decode() == final(VISIBLE).replace("\n", "\r\n")
 
 
 def test_a_pipe_gets_the_very_bytes_of_the_model(serve: Serve) -> None:
-    done = run("--base-url", serve(answer(*HOSTILE)).url)
-    assert done.stdout == final("".join(HOSTILE)).encode()
+    ended = run_program("--base-url", serve(answer(*HOSTILE)).url)
+    assert ended == (0, final("".join(HOSTILE)), "")
+
+
+def test_the_help_is_readable_on_a_terminal_with_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with Terminal("--help", env={"TERM": "xterm-256color"}) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.text.startswith("usage: messages_stream.py [-h]")
+    # Without the escape before it, a colour shows as [1;34m, and its end as [0m.
+    assert not re.findall(r"\[\d[\d;]*m", terminal.text)
+
+
+# --- The notice ---
 
 
 @pytest.mark.parametrize(
     ("columns", "script", "output", "status"),
-    [(20, answer("Hello"), final("Hello"), 0), (0, REFUSED, ERROR + final(""), 1)],  # 0: unknown
-    ids=["text", "error"],
+    [
+        pytest.param(20, answer("Hello"), final("Hello"), 0, id="text"),
+        pytest.param(0, SSE + FULL, final("") + TOLD_FULL, 1, id="an error, unknown width"),
+    ],
 )
 def test_the_notice_names_who_is_awaited_and_is_gone_without_a_trace(
     columns: int, script: bytes, output: str, status: int, serve: Serve
 ) -> None:
     gate = threading.Event()
     server = serve([gate.wait, script])
-    with Terminal("--base-url", server.url, "-m", "a-model-with-a-very-long-name", columns=columns) as terminal:
+    with Terminal("--base-url", server.url, columns=columns) as terminal:
         notice = f"Waiting for 127.0.0.1:{server.port} ..."[: (columns or 80) - 1]
         terminal.wait_for(lambda: terminal.text == notice)
         gate.set()
@@ -269,7 +341,34 @@ def test_the_notice_names_who_is_awaited_and_is_gone_without_a_trace(
     assert terminal.text == Terminal.show(output, columns)
 
 
-def test_notices_stay_out_of_a_pipe_and_need_no_line_of_their_own_then(serve: Serve) -> None:
+def test_the_notice_is_drawn_once_however_long_a_model_thinks(serve: Serve) -> None:
+    thoughts = delta(None, reasoning_content="Hm") * 500
+    with Terminal("--base-url", serve(SSE + thoughts + HELLO + finish()).url) as terminal:
+        assert terminal.wait_for_end() == 0
+    assert terminal.received.count(b"Waiting for") == 1
+    assert terminal.text == final("Hello").rstrip()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize("setting", ["stty -tostop", "stty tostop"])
+def test_a_job_in_the_background_draws_no_notice(
+    setting: str, tmp_path: Path, serve: Serve
+) -> None:
+    """With `tostop`, the terminal stops a job in the background that writes to it."""
+    server = serve(answer("Hello"))
+    out = tmp_path / "out"
+    shell = ["bash", "--norc", "--noprofile", "--noediting", "-i"]
+    with Terminal(command=shell, env={"PS1": "$ "}) as terminal:
+        terminal.wait_for(lambda: terminal.line == "$ ")
+        terminal.type(setting + ENTER)
+        terminal.type(f"{shlex.join([*COMMAND, '--base-url', server.url])} >'{out}' &{ENTER}")
+        terminal.type(f"wait $!; echo status: $?{ENTER}")
+        terminal.wait_for("status: 0")
+    assert out.read_text() == final("Hello")
+    assert b"Waiting for" not in terminal.received
+
+
+def test_the_notice_stays_out_of_a_pipe(serve: Serve) -> None:
     gate = threading.Event()
     server = serve([gate.wait, SSE + HELLO + finish("length")])
     with Terminal("--base-url", server.url, stdout=PIPE) as terminal:
@@ -277,26 +376,9 @@ def test_notices_stay_out_of_a_pipe_and_need_no_line_of_their_own_then(serve: Se
         gate.set()
         assert terminal.wait_for_end() == 0
         assert terminal.text == CUT.rstrip()
-        assert terminal.process.stdout and terminal.process.stdout.read().decode() == final("Hello")
+        assert terminal.process.stdout
+        assert terminal.process.stdout.read().decode() == final("Hello")
     with Terminal("--base-url", server.url, stderr=PIPE) as terminal:
         assert terminal.wait_for_end() == 0
         assert terminal.process.stderr and terminal.process.stderr.read().decode() == CUT
         assert terminal.received.decode() == final("Hello").replace("\n", "\r\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "end", "options", "seen"),
-    [
-        ("Hello", BROKEN, [], f"Hello\n{ERROR}{final('').rstrip()} Hello"),
-        ("Hello", BROKEN, ["--compare"], f"Synchronous Stream:\nHello\n{ERROR}\n\nAsynchronous Stream:\nHello\n{ERROR}"),
-        ("Hello", finish(), ["--compare"], "Synchronous Stream:\nHello\n\nAsynchronous Stream:\nHello\n"),
-        ("Hello", finish("length"), ["-q"], f"Hello\n{CUT}"),
-        ("Hello\n", finish("length"), ["-q"], f"Hello\n{CUT}"),
-    ],
-)  # fmt: skip
-def test_on_a_terminal_what_is_told_has_lines_of_its_own(
-    text: str, end: bytes, options: list[str], seen: str, serve: Serve
-) -> None:
-    with Terminal("--base-url", serve(SSE + delta(text) + end).url, *options) as terminal:
-        terminal.wait_for_end()
-    assert terminal.text == Terminal.show(seen, 80)
