@@ -10,8 +10,8 @@ Hello there!
 
 Final accumulated text: Hello there!
 
-Most of this file deals with what can go wrong: a server that is silent, is busy or breaks off, text
-that would harm a terminal, a closed pipe, Ctrl-C. The example, which is what to copy, is short.
+Most of this file deals with what can go wrong: a server that is silent or busy, or breaks off; text
+that would harm a terminal; a closed pipe; Ctrl-C. The example, which is what to copy, is short.
 """
 
 import signal
@@ -21,7 +21,8 @@ if sys.version_info < (3, 11):
     sys.exit("messages_stream.py needs Python 3.11 or later")
 
 if __name__ == "__main__":
-    # During the slow imports below, Ctrl-C ends the program at once, without a traceback.
+    # During the slow imports below, Ctrl-C ends the program at once, without a traceback. respond()
+    # sets the usual handler again.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -52,7 +53,7 @@ from g4f.requests import get_shared_connector
 
 # Comments that start with "g4f:" explain a quirk of g4f, and what is done about it.
 
-# Finish reasons of a complete answer. After any other, such as "none", main() prints a warning.
+# Finish reasons of a complete answer. After any other one main() prints a warning.
 COMPLETE = {"stop", "STOP", "stop_sequence", "eos", "eos_token", "end_turn", "tool_calls"}
 # Control characters: C0 (except tab and newline), DEL and C1. Every escape sequence needs one.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
@@ -67,13 +68,12 @@ logger = logging.getLogger("messages_stream")
 
 # --- The example ---
 #
-# Copy sync_stream() or async_stream(), with the import from g4f.client. main() is what the program
-# runs for an answer. It also reports errors, and needs the next two parts.
+# sync_stream() and async_stream() are what to copy, with the import from g4f.client.
 
 QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
 
 
-def sync_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
+def sync_stream(question: str = QUESTION, model: str = "gpt-4", **options: object) -> None:
     """Print the answer to a question as it arrives. Options are passed to create()."""
     client = Client()
     messages = [{"role": "user", "content": question}]
@@ -82,7 +82,7 @@ def sync_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) 
         print(chunk.choices[0].delta.content or "", end="", flush=True)
 
 
-async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options: Any) -> None:
+async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options: object) -> None:
     """Print the answer to a question as it arrives. Options are passed to create()."""
     client = AsyncClient()
     messages = [{"role": "user", "content": question}]
@@ -91,6 +91,8 @@ async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options
     async for chunk in stream:
         print(chunk.choices[0].delta.content or "", end="", flush=True)
 
+
+# main() is what the program runs. It also reports errors, and needs the next two parts.
 
 GREETING = "Say hello there!"
 
@@ -110,8 +112,7 @@ async def main(
     Return None, or 1 after an error, which is printed to stderr, not raised. See ResilientProvider
     for `provider`, `base_url` and `timeout` (in seconds). With `quiet`, print only the answer and a
     final newline. `history` holds the messages so far; an answered message and its answer are
-    appended to it. To send a long history as it is, call keep_messages_whole() first. On a terminal
-    the text is printed as it is; only the command line removes escape sequences, see Output.
+    appended to it. keep_messages_whole() and Output are up to the caller, as in respond().
     """
     text = ""
     finish_reason = None
@@ -204,31 +205,35 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     async def create_async_generator(
         self, model: str, messages: list[dict[str, str]], **options: Any
     ) -> AsyncIterator[Any]:
-        """Yield the chunks of an answer, and ask again if that may help."""
+        """Yield the chunks of an answer.
+
+        If there was no text, ask a busy server again after a pause, and ask g4f's free providers
+        again without one that was silent. Anything else that goes wrong raises AnswerError.
+        """
         keep_no_connection()
-        # g4f: without `stream_options`, it asks the server to count tokens, which some refuse.
+        # g4f: without any `stream_options` it makes a server count tokens, which some refuse.
         options = {"stream_options": None, "proxy": os.environ.get("G4F_PROXY"), **options}
         pauses = [1, 2]  # seconds
         silent_providers: list[str] = []
         while True:
             try:
-                # g4f: free providers whose names are in `ignored` are not asked. Others ignore it.
+                # g4f: free providers whose names are in `ignored` are not asked.
                 async for chunk in self.ask(model, messages, ignored=silent_providers, **options):
                     yield chunk
                 return
             except AnswerError:
-                raise
-            except Exception as error:  # There was no text yet, see ask().
+                raise  # There was some text, or nothing but an empty answer.
+            except Exception as error:  # It failed before there was any text.
                 status = read_status(error)
                 is_busy = status == 429 or status >= 500
                 silent = error.provider if isinstance(error, SilenceError) else ""
-                if is_busy and pauses and not self.is_free:
+                # g4f: if a free provider fails, it asks the next one itself, but if one is silent,
+                # it waits forever.
+                if is_busy and not self.is_free and pauses:
                     pause = pauses.pop(0)
                     logger.warning("%s; trying again in %d s", describe(error), pause)
                     await asyncio.sleep(pause)
-                elif self.is_free and silent and silent not in silent_providers:
-                    # g4f: if a free provider fails, it asks the next one by itself, but if one is
-                    # silent, it waits forever. One that is silent again was not ignored: give up.
+                elif silent and self.is_free and silent not in silent_providers:
                     logger.warning("%s; trying the next", error)
                     silent_providers.append(silent)
                 else:
@@ -262,7 +267,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         except Exception as error:
             if not has_text:
                 raise
-            # After the finish reason some servers break the connection, or never close it.
+            # After the finish reason the answer is complete, but some servers then break the
+            # connection, or do not close it before the time limit.
             if not finish_reason:
                 raise AnswerError(describe(error)) from error
         finally:
@@ -272,7 +278,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
         if not finish_reason:
             # g4f: its own providers seldom send a finish reason, and its clients then report
-            # "stop". But a server that sends none may have been cut off.
+            # "stop". But a server that sends no reason may have been cut off, so main() warns.
             finish_reason = "none" if self.base_url else "stop"
         yield FinishReason(finish_reason)
         # g4f: its clients stop at the first chunk after a finish reason, so they get an empty one.
@@ -317,7 +323,9 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             free_providers = await load_free_providers(self.timeout)
             self.notify(model)
             return free_providers
-        provider = make_provider(self.base_url, model) if self.base_url else self.provider
+        provider = self.provider
+        if self.base_url is not None:
+            provider = make_provider(self.base_url, model)
         # g4f: called through a list, even of one, a named provider gets its key from the
         # environment. A ProviderInfo with its name comes first, and its errors come out unchanged.
         return IterListProvider([provider])
@@ -482,7 +490,7 @@ def clean(value: object, length: int = 300) -> str:
 
 
 class Output:
-    """A stdout that shows no escape sequences on a terminal.
+    """A stdout that accepts any text, and shows no escape sequences on a terminal.
 
     If stdout cannot be written, it raises SystemExit, which `except Exception` does not catch.
     """
@@ -496,6 +504,9 @@ class Output:
             text = text.translate(CONTROL)
         try:
             self.stdout.write(text)
+        except UnicodeEncodeError:  # The encoding of stdout lacks a character, so print a "?".
+            encoding = self.stdout.encoding
+            self.stdout.write(text.encode(encoding, "replace").decode(encoding))
         except OSError as error:
             self.fail(error)
 
@@ -522,15 +533,10 @@ def run(arguments: list[str]) -> int:
             raise SystemExit("Error occurred: stdout is closed")
         # A file from Windows may begin with a byte order mark, and its lines may end in "\r\n".
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline=None)  # type: ignore
-        # Characters that the encoding of stdout lacks are printed as "?". If a program calls run(),
-        # its stdout is put back in the end.
-        errors = sys.stdout.errors
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         try:
             return respond(parse_arguments(arguments))
         finally:
             Output(sys.stdout).flush()  # for --help, as os._exit() does not flush
-            sys.stdout.reconfigure(errors=errors)  # type: ignore[union-attr]
     except KeyboardInterrupt:  # Ctrl-C
         return 128 + signal.SIGINT
     except asyncio.CancelledError:  # SIGTERM
@@ -548,10 +554,14 @@ def run(arguments: list[str]) -> int:
 def respond(options: argparse.Namespace) -> int:
     """Print one answer, or have a conversation, or compare the streams; return the exit status."""
     keep_messages_whole()
+    runner = asyncio.Runner()  # It is not closed, see above.
+    # A signal that comes just before the event loop waits would be noticed only after the wait. But
+    # if the loop has any signal handler, all signals wake it up. Windows has no such handlers.
+    with contextlib.suppress(NotImplementedError):
+        runner.get_loop().add_signal_handler(signal.SIGTERM, lambda: None)
     # asyncio's runner handles Ctrl-C only if this is the handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminate)
-    runner = asyncio.Runner()  # It is not closed, see above.
     if options.compare:
         compare(options, runner)
         return 0
@@ -632,8 +642,7 @@ def terminate(signum: int, frame: object) -> None:
         for task in asyncio.all_tasks(loop):
             task.cancel()
 
-    # This also wakes up the loop, unlike task.cancel() alone. Windows has no add_signal_handler().
-    loop.call_soon_threadsafe(cancel)
+    loop.call_soon_threadsafe(cancel)  # also wakes up the loop, unlike task.cancel() alone
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -645,7 +654,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("message", nargs="*", help="what to ask (else: a greeting); - at its end is standard input")
+    add("message", nargs="*", help="what to ask; a last word - is replaced by standard input")
     add("-m", "--model", metavar="NAME", default="gpt-4", help="one that the server has (gpt-4)")
     add("-p", "--provider", metavar="NAME", help="one of g4f's (else: its free ones, in turn)")
     add("--base-url", metavar="URL", help="an OpenAI-compatible server ($OPENAI_BASE_URL)")
@@ -656,7 +665,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="the longest silence, then a free provider is skipped, anything else is an error (60)",
+        help="the longest silence; then a free provider is skipped, any other given up (60)",
     )
     add("-q", "--quiet", action="store_true", help="print the answer alone, ending in a newline")
     add("-c", "--chat", action="store_true", help="a conversation: each line of input is a message")
@@ -680,12 +689,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         parser.error("the base URL (or $OPENAI_BASE_URL) is not like http://127.0.0.1:8080/v1")
     if not options.timeout > 0:  # also true for nan
         parser.error("the timeout is not a positive number of seconds")
-    if options.message[-1:] == ["-"]:
-        options.message[-1] = sys.stdin.read()
-    message = " ".join(options.message)
-    if options.message and not message.strip():
+    words = options.message
+    if words and words[-1] == "-":
+        words[-1] = sys.stdin.read()
+    options.message = " ".join(words)
+    if words and not options.message.strip():
         parser.error("the message is empty")
-    options.message = message
     return options
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +30,21 @@ class Ended(NamedTuple):
     stderr: str
 
 
+@contextlib.contextmanager
 def start(
     *arguments: str, env: dict[str, str] | None = None, command: list[str] = COMMAND, **options: Any
-) -> subprocess.Popen[bytes]:
-    """Start the program with pipes for its three streams; use it in a `with` block."""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the program with pipes for its three streams, and wait for its end; a test that fails ends it."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(
-        [*command, *arguments], env={**os.environ, **(env or {})}, **{**streams, **options}
-    )
+    environment = {**os.environ, **(env or {})}
+    with subprocess.Popen(
+        [*command, *arguments], env=environment, **{**streams, **options}
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def run_program(
@@ -44,11 +53,8 @@ def run_program(
     """Run the program to its end."""
     given = input.encode() if isinstance(input, str) else input
     with start(*arguments, **options) as process:
-        try:
-            out, err = process.communicate(given, PATIENCE)
-        finally:
-            process.kill()
-        return Ended(process.returncode, out.decode(encoding), err.decode(encoding))
+        out, err = process.communicate(given, PATIENCE)
+    return Ended(process.returncode, out.decode(encoding), err.decode(encoding))
 
 
 def final(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from g4f.client import AsyncClient, Client, create_custom_provider
 from g4f.providers.base_provider import AsyncGeneratorProvider
+from g4f.providers.response import ProviderInfo
 
 import messages_stream
 from loopback import (
@@ -36,7 +37,7 @@ from messages_stream import (
     main,
     sync_stream,
 )
-from program import NO_PATH, PATH, PATIENCE, Ended, Stdout, final, turns
+from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, turns
 
 Capture, Serve = pytest.CaptureFixture[str], Callable[..., Server]
 OOPS = b"data: {oops\n\n"
@@ -396,6 +397,34 @@ def test_the_error_of_g4f_is_the_cause_of_the_only_error_there_is() -> None:
     assert isinstance(raised.value.__cause__.__cause__, KeyError)
     with pytest.raises(AnswerError, match="Provider not found: Nonesuch\nSimilar names: "):
         ResilientProvider("Nonesuch")
+
+
+def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Silent(AsyncGeneratorProvider):  # type: ignore[misc]
+        @classmethod
+        async def create_async_generator(
+            cls, model: str, messages: Any, **kwargs: Any
+        ) -> AsyncIterator[Any]:
+            yield ProviderInfo(**cls.get_dict(), model=model)
+            await asyncio.Event().wait()
+
+    async def load_free_providers(timeout: float) -> Any:
+        return Silent
+
+    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    silence = "Silent sent nothing for 0.1 seconds"
+    with pytest.raises(AnswerError) as raised:
+        sync_stream("Hi", provider=ResilientProvider(timeout=0.1))
+    assert str(raised.value) == f"{silence}\n{SLOW[:-1]}"
+    assert caplog.messages == [f"{silence}; trying the next"]
+
+
+def test_a_base_url_that_is_empty_asks_nobody_else() -> None:
+    with pytest.raises(AnswerError) as raised:
+        sync_stream("Hi", provider=ResilientProvider(base_url=""))
+    assert str(raised.value).startswith("InvalidUrlClientError /chat/completions")
 
 
 # --- Processes that import the module ---

@@ -38,7 +38,7 @@ def audit(event: str, args: tuple[Any, ...]) -> None:
         LOG.write("connection to {}:{}\n".format(*args[1]))
         if args[1][0] != "127.0.0.1":
             raise OSError("no internet here")
-    if event == "subprocess.Popen":  # some providers start a browser where there is one, and nothing here holds that
+    if event == "subprocess.Popen":  # Some providers start a browser, and nothing here holds that.
         raise FileNotFoundError(args[0])
 
 
