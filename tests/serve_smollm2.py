@@ -30,7 +30,9 @@ from pathlib import Path
 def serving(port: int = 0, timeout: float = 60) -> Iterator[str]:
     """Run this script beside the caller and yield its base URL; RuntimeError says why if it did not start in time."""
     command = [sys.executable, __file__, "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout and server.stderr
         deadline = threading.Timer(timeout, server.kill)
         deadline.start()
@@ -38,7 +40,9 @@ def serving(port: int = 0, timeout: float = 60) -> Iterator[str]:
             url = server.stdout.readline().strip()
             deadline.cancel()
             if not url:
-                raise RuntimeError(server.stderr.read().strip() or f"no model server after {timeout:g} seconds")
+                raise RuntimeError(
+                    server.stderr.read().strip() or f"no model server after {timeout:g} seconds"
+                )
             yield url
         finally:
             deadline.cancel()
@@ -47,9 +51,15 @@ def serving(port: int = 0, timeout: float = 60) -> Iterator[str]:
 
 def main() -> str:
     """Serve until a signal comes, or until a command has ended, with its status; return what prevented it."""
-    parser = argparse.ArgumentParser(description="Serve SmolLM2-135M on 127.0.0.1, with an OpenAI-compatible API.")
-    parser.add_argument("--port", type=int, help="default 8080, or 0, which takes any free port, with a command")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="a command to run with OPENAI_BASE_URL set")
+    parser = argparse.ArgumentParser(
+        description="Serve SmolLM2-135M on 127.0.0.1, with an OpenAI-compatible API."
+    )
+    parser.add_argument(
+        "--port", type=int, help="default 8080, or 0, which takes any free port, with a command"
+    )
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="a command to run with OPENAI_BASE_URL set"
+    )
     options = parser.parse_args()
     port, command = options.port, options.command
     if port is None:
@@ -86,17 +96,21 @@ def main() -> str:
     server = xllamacpp.Server(params)
     url = f"{server.listening_address}/v1"
     if command:
-        os._exit(run(command, url))
+        os._exit(run_command(command, url))
     print(url, flush=True)
     while True:
-        time.sleep(0.2)  # short: a signal just before a sleep, or in a thread of the server's, acts only after it
+        time.sleep(
+            0.2
+        )  # short: a signal just before a sleep, or in a thread of the server's, acts only after it
 
 
-def run(command: list[str], url: str) -> int:
+def run_command(command: list[str], url: str) -> int:
     """Run a command that finds the server at a URL; pass SIGTERM on to it, and return its status as a shell does."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the command too; SIG_IGN it would inherit
+    signal.signal(
+        signal.SIGINT, lambda *_: None
+    )  # Ctrl-C reaches the command too; SIG_IGN it would inherit
     try:
         process = subprocess.Popen(command, env={**os.environ, "OPENAI_BASE_URL": url})
     except OSError as error:
