@@ -21,8 +21,8 @@ if sys.version_info < (3, 11):
     sys.exit("messages_stream.py needs Python 3.11 or later")
 
 if __name__ == "__main__":
-    # During the slow imports below, Ctrl-C ends the program at once, without a traceback. respond()
-    # sets the usual handler again.
+    # Until respond() sets the usual handler again, and mainly during the slow imports below, Ctrl-C
+    # ends the program at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -68,7 +68,8 @@ logger = logging.getLogger("messages_stream")
 
 # --- The example ---
 #
-# sync_stream() and async_stream() are what to copy, with the import from g4f.client.
+# Copy QUESTION, sync_stream() or async_stream(), and the import from g4f.client. The program runs
+# these two only for --compare.
 
 QUESTION = "Hey! How can I recursively list all files in a directory in Python?"
 
@@ -92,7 +93,7 @@ async def async_stream(question: str = QUESTION, model: str = "gpt-4", **options
         print(chunk.choices[0].delta.content or "", end="", flush=True)
 
 
-# main() is what the program runs. It also reports errors, and needs the next two parts.
+# main() is what the program runs otherwise. It also reports errors, and needs the next two parts.
 
 GREETING = "Say hello there!"
 
@@ -112,7 +113,7 @@ async def main(
     Return None, or 1 after an error, which is printed to stderr, not raised. See ResilientProvider
     for `provider`, `base_url` and `timeout` (in seconds). With `quiet`, print only the answer and a
     final newline. `history` holds the messages so far; an answered message and its answer are
-    appended to it. keep_messages_whole() and Output are up to the caller, as in respond().
+    appended to it. keep_messages_whole() and Output, see there, are up to the caller.
     """
     text = ""
     finish_reason = None
@@ -165,10 +166,10 @@ class AnswerError(Exception):
 class SilenceError(TimeoutError):
     """Nothing was received within the time limit."""
 
-    def __init__(self, name: str, seconds: float, provider: str = "") -> None:
-        """Name who was asked, and the provider's name, if g4f has told it."""
+    def __init__(self, name: str, seconds: float, provider_name: str = "") -> None:
+        """Say who was asked, and which provider that is, if g4f has told its name."""
         super().__init__(f"{name} sent nothing for {seconds:g} seconds")
-        self.provider = provider
+        self.provider_name = provider_name
 
 
 class UnreadableError(Exception):
@@ -214,28 +215,28 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         # g4f: without any `stream_options` it makes a server count tokens, which some refuse.
         options = {"stream_options": None, "proxy": os.environ.get("G4F_PROXY"), **options}
         pauses = [1, 2]  # seconds
-        silent_providers: list[str] = []
+        # g4f: free providers whose names are in this list are not asked.
+        ignored = [*options.pop("ignored", [])]
         while True:
             try:
-                # g4f: free providers whose names are in `ignored` are not asked.
-                async for chunk in self.ask(model, messages, ignored=silent_providers, **options):
+                async for chunk in self.ask(model, messages, ignored=ignored, **options):
                     yield chunk
                 return
             except AnswerError:
-                raise  # There was some text, or nothing but an empty answer.
+                raise  # To ask again would not help, see ask().
             except Exception as error:  # It failed before there was any text.
                 status = read_status(error)
                 is_busy = status == 429 or status >= 500
-                silent = error.provider if isinstance(error, SilenceError) else ""
-                # g4f: if a free provider fails, it asks the next one itself, but if one is silent,
-                # it waits forever.
+                silent = error.provider_name if isinstance(error, SilenceError) else ""
+                # g4f: if a free provider fails, g4f asks the next one, but if one is silent, g4f
+                # waits for it forever.
                 if is_busy and not self.is_free and pauses:
                     pause = pauses.pop(0)
                     logger.warning("%s; trying again in %d s", describe(error), pause)
                     await asyncio.sleep(pause)
-                elif silent and self.is_free and silent not in silent_providers:
+                elif silent and self.is_free and silent not in ignored:
                     logger.warning("%s; trying the next", error)
-                    silent_providers.append(silent)
+                    ignored.append(silent)
                 else:
                     hint = suggest(error, status, self.base_url)
                     raise AnswerError(describe(error), hint) from error
@@ -290,7 +291,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         route = await self.find_route(model)
         stream = route.create_async_generator(model, messages, **options)
         join_emoji = make_emoji_joiner()
-        provider = ""
+        provider_name = ""
         while True:
             try:
                 # A timeout must not be open during a `yield`, so each chunk has its own.
@@ -303,15 +304,16 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             except TimeoutError:
                 if not limit.expired():
                     raise  # the provider's own timeout
-                raise SilenceError(provider or model, self.timeout, provider) from None
+                name = provider_name or model
+                raise SilenceError(name, self.timeout, provider_name) from None
             except UNREADABLE as error:
                 kind = type(error).__name__
                 raise UnreadableError(f"g4f could not read the answer ({kind})") from error
             if chunk is None:
                 return
-            if isinstance(chunk, ProviderInfo) and chunk.name != provider:
-                provider = chunk.name
-                self.notify(provider)
+            if isinstance(chunk, ProviderInfo) and chunk.name != provider_name:
+                provider_name = chunk.name
+                self.notify(provider_name)
             if isinstance(chunk, str) and not chunk.isascii():  # ASCII is never half an emoji.
                 chunk = join_emoji(chunk)
             yield chunk
@@ -378,7 +380,7 @@ def find_provider(name: str) -> Any:
         names = {each.lower(): each for each in ProviderLoader.names}
         # Without a cutoff there are always three, however different.
         similar = [names[each] for each in get_close_matches(name.lower(), names, cutoff=0)]
-        raise AnswerError(str(error), f"Similar names: {', '.join(similar)}.") from error
+        raise AnswerError(clean(error), f"Similar names: {', '.join(similar)}.") from error
 
 
 async def load_free_providers(timeout: float) -> Any:
@@ -405,7 +407,8 @@ async def load_free_providers(timeout: float) -> Any:
     if not isinstance(results[0], Exception):
         return results[0]
     cause = first_cause(results[0])
-    raise ConnectionError(f"{PROVIDER_LIST} could not be read ({describe(cause)})") from cause
+    reason = type(cause).__name__ if isinstance(cause, UNREADABLE) else describe(cause)
+    raise ConnectionError(f"{PROVIDER_LIST} could not be read ({reason})") from cause
 
 
 def first_cause(error: BaseException) -> BaseException:
@@ -504,9 +507,9 @@ class Output:
             text = text.translate(CONTROL)
         try:
             self.stdout.write(text)
-        except UnicodeEncodeError:  # The encoding of stdout lacks a character, so print a "?".
+        except UnicodeEncodeError:  # The encoding of stdout lacks a character, so write a "?".
             encoding = self.stdout.encoding
-            self.stdout.write(text.encode(encoding, "replace").decode(encoding))
+            self.write(text.encode(encoding, "replace").decode(encoding))
         except OSError as error:
             self.fail(error)
 
@@ -563,42 +566,42 @@ def respond(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminate)
     if options.compare:
-        compare(options, runner)
+        with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
+            runner.run(compare(options))
         return 0
     history = [{"role": "system", "content": options.system}] if options.system else []
 
     def print_answer(message: str) -> int:
-        coroutine = main(
-            message,
-            model=options.model,
-            provider=options.provider,
-            base_url=options.base_url,
-            timeout=options.timeout,
-            quiet=options.quiet or options.chat,
-            history=history,
-        )
         # The prompt of a chat needs the real stdout, so only the answer is redirected.
         with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
-            return runner.run(coroutine) or 0
+            answer = main(
+                message,
+                model=options.model,
+                provider=options.provider,
+                base_url=options.base_url,
+                timeout=options.timeout,
+                quiet=options.quiet or options.chat,
+                history=history,
+            )
+            return runner.run(answer) or 0
 
     if options.chat:
         return chat(options.message, print_answer)
     return print_answer(options.message or GREETING)
 
 
-def compare(options: argparse.Namespace, runner: asyncio.Runner) -> None:
+async def compare(options: argparse.Namespace) -> None:
     """Print an answer from each of the two streams."""
     question = options.message or QUESTION
     provider = ResilientProvider(options.provider, options.base_url, options.timeout, show_notice)
-    with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
-        try:
-            print("Synchronous Stream:")
-            # g4f: Client runs an event loop of its own for an asynchronous provider.
-            sync_stream(question, options.model, provider=provider)
-            print("\n\nAsynchronous Stream:")
-            runner.run(async_stream(question, options.model, provider=provider))
-        finally:
-            print()
+    try:
+        print("Synchronous Stream:")
+        # A thread keeps the synchronous client from delaying signals.
+        await asyncio.to_thread(sync_stream, question, options.model, provider=provider)
+        print("\n\nAsynchronous Stream:")
+        await async_stream(question, options.model, provider=provider)
+    finally:
+        print()
 
 
 def chat(message: str, print_answer: Callable[[str], int]) -> int:

@@ -421,6 +421,25 @@ def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
     assert caplog.messages == [f"{silence}; trying the next"]
 
 
+def test_providers_that_a_caller_ignores_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    received = list[Any]()
+
+    class Route(AsyncGeneratorProvider):  # type: ignore[misc]
+        @classmethod
+        async def create_async_generator(
+            cls, model: str, messages: Any, ignored: list[str], **kwargs: Any
+        ) -> AsyncIterator[str]:
+            received.append(ignored)
+            yield "Hello"
+
+    async def load_free_providers(timeout: float) -> Any:
+        return Route
+
+    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    sync_stream("Hi", provider=ResilientProvider(), ignored=["Deaf"])
+    assert received == [["Deaf"]]
+
+
 def test_a_base_url_that_is_empty_asks_nobody_else() -> None:
     with pytest.raises(AnswerError) as raised:
         sync_stream("Hi", provider=ResilientProvider(base_url=""))

@@ -87,6 +87,15 @@ def test_a_signal_ends_a_comparison(signum: int, serve: Serve) -> None:
 
 
 @BOTH_SIGNALS
+def test_a_signal_ends_a_comparison_while_pieces_rush_in(signum: int, serve: Serve) -> None:
+    with start("--base-url", serve(FLOOD).url, "--compare", bufsize=0) as process:
+        before = read_until(process.stdout, b"word word ")
+        ended = stop(process, signum)
+    assert re.fullmatch(r"Synchronous Stream:\n[word \n]+\n", before + ended.stdout)
+    assert (ended.status, ended.stderr) == (128 + signum, "")
+
+
+@BOTH_SIGNALS
 def test_a_signal_ends_the_program_while_it_imports_g4f(signum: int, serve: Serve) -> None:
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
     with start("--base-url", serve([HANG]).url, env=env, bufsize=0) as process:
