@@ -53,7 +53,7 @@ from g4f.requests import get_shared_connector
 
 # Comments that start with "g4f:" explain a quirk of g4f, and what is done about it.
 
-# Finish reasons of a complete answer. After any other one main() prints a warning.
+# Finish reasons of a complete answer. After any other, such as the "none" of ask(), main() warns.
 COMPLETE = {"stop", "STOP", "stop_sequence", "eos", "eos_token", "end_turn", "tool_calls"}
 # Control characters: C0 (except tab and newline), DEL and C1. Every escape sequence needs one.
 CONTROL = {code: None for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
@@ -206,13 +206,16 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     async def create_async_generator(
         self, model: str, messages: list[dict[str, str]], **options: Any
     ) -> AsyncIterator[Any]:
-        """Yield the chunks of an answer.
+        """Yield the chunks of an answer. If there was no text, ask again if that may help:
 
-        If there was no text, ask a busy server again after a pause, and ask g4f's free providers
-        again without one that was silent. Anything else that goes wrong raises AnswerError.
+        - if a server or a named provider was busy: after a pause, twice at most
+        - if one of g4f's free providers was silent: without that one
+
+        Anything else that goes wrong raises AnswerError.
         """
         keep_no_connection()
-        # g4f: without any `stream_options` it makes a server count tokens, which some refuse.
+        # g4f: without any `stream_options` it makes a server count tokens, which some refuse. Its
+        # variable for a proxy has no effect unless it is passed on.
         options = {"stream_options": None, "proxy": os.environ.get("G4F_PROXY"), **options}
         pauses = [1, 2]  # seconds
         # g4f: free providers whose names are in this list are not asked.
@@ -227,16 +230,16 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             except Exception as error:  # It failed before there was any text.
                 status = read_status(error)
                 is_busy = status == 429 or status >= 500
-                silent = error.provider_name if isinstance(error, SilenceError) else ""
-                # g4f: if a free provider fails, g4f asks the next one, but if one is silent, g4f
-                # waits for it forever.
+                silent_name = error.provider_name if isinstance(error, SilenceError) else ""
                 if is_busy and not self.is_free and pauses:
+                    # g4f: if a free provider is busy, g4f asks the next one instead.
                     pause = pauses.pop(0)
                     logger.warning("%s; trying again in %d s", describe(error), pause)
                     await asyncio.sleep(pause)
-                elif silent and self.is_free and silent not in ignored:
+                elif silent_name and self.is_free and silent_name not in ignored:
+                    # g4f: if a free provider is silent, g4f waits for it forever.
                     logger.warning("%s; trying the next", error)
-                    ignored.append(silent)
+                    ignored.append(silent_name)
                 else:
                     hint = suggest(error, status, self.base_url)
                     raise AnswerError(describe(error), hint) from error
@@ -378,7 +381,7 @@ def find_provider(name: str) -> Any:
         return convert_to_provider(name)
     except ProviderNotFoundError as error:
         names = {each.lower(): each for each in ProviderLoader.names}
-        # Without a cutoff there are always three, however different.
+        # This cutoff lets any name through, so there are always three.
         similar = [names[each] for each in get_close_matches(name.lower(), names, cutoff=0)]
         raise AnswerError(clean(error), f"Similar names: {', '.join(similar)}.") from error
 
@@ -539,7 +542,7 @@ def run(arguments: list[str]) -> int:
         try:
             return respond(parse_arguments(arguments))
         finally:
-            Output(sys.stdout).flush()  # for --help, as os._exit() does not flush
+            Output(sys.stdout).flush()  # os._exit() does not flush what --help has printed.
     except KeyboardInterrupt:  # Ctrl-C
         return 128 + signal.SIGINT
     except asyncio.CancelledError:  # SIGTERM
@@ -558,13 +561,7 @@ def respond(options: argparse.Namespace) -> int:
     """Print one answer, or have a conversation, or compare the streams; return the exit status."""
     keep_messages_whole()
     runner = asyncio.Runner()  # It is not closed, see above.
-    # A signal that comes just before the event loop waits would be noticed only after the wait. But
-    # if the loop has any signal handler, all signals wake it up. Windows has no such handlers.
-    with contextlib.suppress(NotImplementedError):
-        runner.get_loop().add_signal_handler(signal.SIGTERM, lambda: None)
-    # asyncio's runner handles Ctrl-C only if this is the handler.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, terminate)
+    handle_signals(runner)
     if options.compare:
         with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
             runner.run(compare(options))
@@ -634,18 +631,26 @@ def chat(message: str, print_answer: Callable[[str], int]) -> int:
     return 0 if is_typed else status  # Whoever typed has seen the errors.
 
 
+def handle_signals(runner: asyncio.Runner) -> None:
+    """Make Ctrl-C and SIGTERM end the program in good order."""
+    # asyncio's runner handles Ctrl-C only if this is the handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A signal that comes just before the event loop waits would be noticed only after the wait. But
+    # if the loop has any handler of its own, every signal wakes it up (signal.set_wakeup_fd() tells
+    # how). That is all this handler is for. On Windows there are none.
+    with contextlib.suppress(NotImplementedError):
+        runner.get_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    signal.signal(signal.SIGTERM, terminate)  # This takes the place of the loop's own handler.
+
+
 def terminate(signum: int, frame: object) -> None:
     """Cancel everything on the event loop or, if none is running, end the program."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise SystemExit(128 + signum) from None
-
-    def cancel() -> None:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-
-    loop.call_soon_threadsafe(cancel)  # also wakes up the loop, unlike task.cancel() alone
+    for task in asyncio.all_tasks(loop):
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
