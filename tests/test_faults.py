@@ -124,6 +124,10 @@ FAULTS = {
         [reply({"error": {"message": f"No luck {KEY}", "code": "x"}}, "400 No")],
         tells="Error occurred: Error 400: Error x: No luck ***\n",
     ),
+    "400 with the shortest key": Fault(
+        [reply(b"7-chars is no key; try: ollama pull", "400 No", "text/plain")],
+        tells="Error occurred: Response 400: *** is no key; try: ollama pull\n",
+    ),
     "400 for a full context": Fault(
         [reply({"error": {"message": "maximum context length is 8192 tokens"}}, "400 No")],
         tells="Error occurred: Error 400: maximum context length is 8192 tokens\n",
@@ -333,7 +337,14 @@ def test_the_user_sees_the_text_and_one_honest_line(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, key in ("OPENAI", f" {KEY}\n"), ("EMPTY", ""), ("DUMMY", "none"), ("WORD", "luck"):
+    keys = {
+        "OPENAI": f" {KEY}\n",
+        "EMPTY": "",
+        "DUMMY": "none",
+        "WORD": "ollama",
+        "LEAST": "7-chars",
+    }
+    for name, key in keys.items():
         monkeypatch.setenv(f"{name}_API_KEY", key)
     _printed.clear()
     server = serve(*fault.sends)
