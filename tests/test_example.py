@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from g4f.client import AsyncClient, Client, create_custom_provider
+from g4f.errors import RateLimitError
 from g4f.providers.base_provider import AsyncGeneratorProvider
 from g4f.providers.response import ProviderInfo
 
@@ -419,6 +420,26 @@ def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
         sync_stream("Hi", provider=ResilientProvider(timeout=0.1))
     assert str(raised.value) == f"{silence}\n{SLOW[:-1]}"
     assert caplog.messages == [f"{silence}; trying the next"]
+
+
+def test_a_free_provider_that_is_busy_is_left_to_g4f(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Busy(AsyncGeneratorProvider):  # type: ignore[misc]
+        @classmethod
+        async def create_async_generator(
+            cls, model: str, messages: Any, **kwargs: Any
+        ) -> AsyncIterator[str]:
+            raise RateLimitError("Response 429: Busy")
+            yield ""
+
+    async def load_free_providers(timeout: float) -> Any:
+        return Busy
+
+    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    with pytest.raises(AnswerError, match="Response 429: Busy"):
+        sync_stream("Hi", provider=ResilientProvider())
+    assert caplog.messages == []
 
 
 def test_providers_that_a_caller_ignores_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
