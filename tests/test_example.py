@@ -41,6 +41,7 @@ from messages_stream import (
 from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, turns
 
 Capture, Serve = pytest.CaptureFixture[str], Callable[..., Server]
+Install = Callable[[Any], None]
 OOPS = b"data: {oops\n\n"
 NO = reply(b"", "404 Not Found", "text/plain")
 BUSY = reply({"error": "Busy"}, "429 Too Many Requests")
@@ -400,8 +401,21 @@ def test_the_error_of_g4f_is_the_cause_of_the_only_error_there_is() -> None:
         ResilientProvider("Nonesuch")
 
 
+@pytest.fixture
+def ask_in_place_of_free_providers(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Make a provider what is asked where nobody is named."""
+
+    def install(provider: Any) -> None:
+        async def load_free_providers(timeout: float) -> Any:
+            return provider
+
+        monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+
+    return install
+
+
 def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ask_in_place_of_free_providers: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Silent(AsyncGeneratorProvider):  # type: ignore[misc]
         @classmethod
@@ -411,10 +425,7 @@ def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
             yield ProviderInfo(**cls.get_dict(), model=model)
             await asyncio.Event().wait()
 
-    async def load_free_providers(timeout: float) -> Any:
-        return Silent
-
-    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    ask_in_place_of_free_providers(Silent)
     silence = "Silent sent nothing for 0.1 seconds"
     with pytest.raises(AnswerError) as raised:
         sync_stream("Hi", provider=ResilientProvider(timeout=0.1))
@@ -423,7 +434,7 @@ def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
 
 
 def test_a_free_provider_that_is_busy_is_left_to_g4f(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ask_in_place_of_free_providers: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Busy(AsyncGeneratorProvider):  # type: ignore[misc]
         @classmethod
@@ -433,16 +444,15 @@ def test_a_free_provider_that_is_busy_is_left_to_g4f(
             raise RateLimitError("Response 429: Busy")
             yield ""
 
-    async def load_free_providers(timeout: float) -> Any:
-        return Busy
-
-    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    ask_in_place_of_free_providers(Busy)
     with pytest.raises(AnswerError, match="Response 429: Busy"):
         sync_stream("Hi", provider=ResilientProvider())
     assert caplog.messages == []
 
 
-def test_providers_that_a_caller_ignores_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_that_a_caller_ignores_are_not_asked(
+    ask_in_place_of_free_providers: Install,
+) -> None:
     received = list[Any]()
 
     class Route(AsyncGeneratorProvider):  # type: ignore[misc]
@@ -453,10 +463,7 @@ def test_providers_that_a_caller_ignores_are_not_asked(monkeypatch: pytest.Monke
             received.append(ignored)
             yield "Hello"
 
-    async def load_free_providers(timeout: float) -> Any:
-        return Route
-
-    monkeypatch.setattr(messages_stream, "load_free_providers", load_free_providers)
+    ask_in_place_of_free_providers(Route)
     sync_stream("Hi", provider=ResilientProvider(), ignored=["Deaf"])
     assert received == [["Deaf"]]
 
