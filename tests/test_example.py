@@ -39,6 +39,7 @@ from messages_stream import (
     sync_stream,
 )
 from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, turns
+from providers import provider
 
 Capture, Serve = pytest.CaptureFixture[str], Callable[..., Server]
 Install = Callable[[Any], None]
@@ -381,20 +382,9 @@ def test_g4f_says_what_it_needs_for_a_proxy(
     assert capsys.readouterr() == (final(""), told)
 
 
-class Broken(AsyncGeneratorProvider):  # type: ignore[misc]
-    working = True
-
-    @classmethod
-    async def create_async_generator(
-        cls, model: str, messages: Any, **kwargs: Any
-    ) -> AsyncIterator[str]:
-        raise KeyError("choices")
-        yield ""
-
-
 def test_the_error_of_g4f_is_the_cause_of_the_only_error_there_is() -> None:
     with pytest.raises(AnswerError, match="g4f could not read the answer") as raised:
-        sync_stream("Hi", provider=ResilientProvider(Broken))
+        sync_stream("Hi", provider=ResilientProvider(provider(KeyError("choices"))))
     assert isinstance(raised.value.__cause__, UnreadableError)
     assert isinstance(raised.value.__cause__.__cause__, KeyError)
     with pytest.raises(AnswerError, match="Provider not found: Nonesuch\nSimilar names: "):
@@ -436,15 +426,7 @@ def test_a_provider_that_is_silent_although_it_is_ignored_is_not_asked_for_ever(
 def test_a_free_provider_that_is_busy_is_left_to_g4f(
     ask_in_place_of_free_providers: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Busy(AsyncGeneratorProvider):  # type: ignore[misc]
-        @classmethod
-        async def create_async_generator(
-            cls, model: str, messages: Any, **kwargs: Any
-        ) -> AsyncIterator[str]:
-            raise RateLimitError("Response 429: Busy")
-            yield ""
-
-    ask_in_place_of_free_providers(Busy)
+    ask_in_place_of_free_providers(provider(RateLimitError("Response 429: Busy")))
     with pytest.raises(AnswerError, match="Response 429: Busy"):
         sync_stream("Hi", provider=ResilientProvider())
     assert caplog.messages == []
@@ -499,6 +481,18 @@ def test_an_import_prints_sends_and_starts_nothing() -> None:
         assert messages_stream.Client is sys.modules["g4f.client"].Client
     """
     assert run_script(script) == (0, "", "")
+
+
+def test_every_signal_wakes_the_event_loop() -> None:
+    pytest.importorskip("pty")  # On Windows a loop has no signal handlers.
+    script = """if True:
+        import asyncio, signal, messages_stream
+        runner = asyncio.Runner()
+        messages_stream.handle_signals(runner)
+        print(signal.getsignal(signal.SIGTERM) is messages_stream.terminate)
+        print(signal.set_wakeup_fd(-1) != -1)
+    """
+    assert run_script(script) == (0, "True\nTrue\n", "")
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,13 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import requests
 from g4f import errors
-from g4f.providers.base_provider import AsyncGeneratorProvider
 from g4f.providers.response import (
     FinishReason,
     ImageResponse,
@@ -25,6 +24,7 @@ from g4f.providers.response import (
 from loopback import DONE, HANG, RESET, SSE, Server, Step, answer, data, delta, finish, reply
 from messages_stream import main
 from program import NO_PATH, NO_SERVER, SLOW, Stdout, final
+from providers import provider
 
 Capture = pytest.CaptureFixture[str]
 KEY = "sk-loopback-4f1e9c8b7a6d5e3f"  # which a server may put into whatever it says
@@ -361,24 +361,6 @@ def test_the_user_sees_the_text_and_one_honest_line(
     sent = [request.headers["authorization"] for request in server.requests]
     assert sent == [f"Bearer {KEY}"] * fault.requests
     assert KEY not in told and max(map(len, ["", *told.splitlines()])) < 330
-
-
-def provider(*chunks: Any) -> type[AsyncGeneratorProvider]:
-    """Return a provider that yields chunks, and raises those that are exceptions."""
-
-    class Provider(AsyncGeneratorProvider):  # type: ignore[misc]
-        working = True
-
-        @classmethod
-        async def create_async_generator(
-            cls, model: str, messages: Any, **kwargs: Any
-        ) -> AsyncIterator[Any]:
-            for chunk in chunks:
-                if isinstance(chunk, Exception):
-                    raise chunk
-                yield chunk
-
-    return Provider
 
 
 @pytest.mark.parametrize(
