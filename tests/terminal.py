@@ -112,6 +112,17 @@ class Terminal:
             self._read()
         return self.process.wait(PATIENCE)
 
+    def press_until_end(self, key: str) -> int:
+        """Press a key until the program ends: Python loses a Ctrl-C just before it awaits a line."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.ended:
+            assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
+            self.type(key)
+            again = time.monotonic() + 2
+            while not self.ended and time.monotonic() < again:
+                self._read()
+        return self.process.wait(PATIENCE)
+
     def _read(self) -> None:
         readable, _, _ = select.select([self.master], [], [], 0.05)
         if readable:
