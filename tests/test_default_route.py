@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import signal
-import socket
 import ssl
 import struct
 import sys
@@ -183,7 +181,7 @@ def test_text_after_an_empty_piece_is_kept_when_g4f_asks_a_provider_directly(
 
 
 def unread(cause: str) -> str:
-    return f"g4f's list of providers could not be read ({cause})\n{NO_PROVIDER}"
+    return f"g4f's list of providers could not be read ({cause})\nCheck the connection.\n"
 
 
 UNHEARD = f"g4f's list of providers sent nothing for {SILENCE} seconds\n{SLOW}"
@@ -194,15 +192,13 @@ UNHEARD = f"g4f's list of providers sent nothing for {SILENCE} seconds\n{SLOW}"
     [
         pytest.param(
             OFFLINE,
-            unread(f"[Errno {socket.EAI_NONAME}] Name or service not known"),
+            unread("ConnectionError"),
             id="offline",
         ),
-        pytest.param(
-            CLOSED, unread(f"[Errno {errno.ECONNREFUSED}] Connection refused"), id="a closed port"
-        ),
+        pytest.param(CLOSED, unread("ConnectionError"), id="a closed port"),
         pytest.param(
             [reply({"providers": {}})[:-5]],
-            unread("IncompleteRead(12 bytes read, 5 more expected)"),
+            unread("ChunkedEncodingError"),
             id="cut off",
         ),
         pytest.param(

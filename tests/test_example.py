@@ -33,7 +33,6 @@ from loopback import (
 from messages_stream import (
     AnswerError,
     ResilientProvider,
-    UnreadableError,
     async_stream,
     main,
     sync_stream,
@@ -385,8 +384,7 @@ def test_g4f_says_what_it_needs_for_a_proxy(
 def test_the_error_of_g4f_is_the_cause_of_the_only_error_there_is() -> None:
     with pytest.raises(AnswerError, match="g4f could not read the answer") as raised:
         sync_stream("Hi", provider=ResilientProvider(provider(KeyError("choices"))))
-    assert isinstance(raised.value.__cause__, UnreadableError)
-    assert isinstance(raised.value.__cause__.__cause__, KeyError)
+    assert isinstance(raised.value.__cause__, KeyError)
     with pytest.raises(AnswerError, match="Provider not found: Nonesuch\nSimilar names: "):
         ResilientProvider("Nonesuch")
 
@@ -487,12 +485,11 @@ def test_every_signal_wakes_the_event_loop() -> None:
     pytest.importorskip("pty")  # On Windows a loop has no signal handlers.
     script = """if True:
         import asyncio, signal, messages_stream
-        runner = asyncio.Runner()
-        messages_stream.handle_signals(runner)
-        print(signal.getsignal(signal.SIGTERM) is messages_stream.terminate)
-        print(signal.set_wakeup_fd(-1) != -1)
+        async def answer():
+            print(signal.set_wakeup_fd(-1) != -1)
+        asyncio.Runner().run(messages_stream.stop_on_sigterm(answer()))
     """
-    assert run_script(script) == (0, "True\nTrue\n", "")
+    assert run_script(script) == (0, "True\n", "")
 
 
 @pytest.mark.parametrize(
@@ -516,15 +513,22 @@ def test_a_script_prints_and_returns_what_the_program_does(
     assert run_script(code) == ended
 
 
-def test_after_the_command_line_has_run_inside_a_program_stdout_is_what_it_was(
+def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     serve: Serve,
 ) -> None:
     url = serve(answer("Hello"), NO).url
+    # IPython has this attribute, too; elsewhere the command line ends the process.
     script = f"""if True:
-        import sys, messages_stream
-        before = sys.stdout, sys.stdout.errors
-        statuses = [messages_stream.run(["-q", "--base-url", {url!r}]) for _ in "12"]
-        assert before == (sys.stdout, sys.stdout.errors)
-        print(statuses)
+        import runpy, signal, sys
+        state = lambda: [sys.stdout, sys.stdout.errors, signal.getsignal(signal.SIGTERM)]
+        sys.ps1, before = "> ", state()
+        sys.argv[1:] = ["-q", "--base-url", {url!r}]
+        for _ in "12":
+            try:
+                runpy.run_path({str(PATH)!r}, run_name="__main__")
+            except SystemExit as end:
+                print(end.code)
+            assert before == state()
     """
-    assert run_script(script) == (0, "Hello\n[0, 1]\n", f"Error occurred: Response 404\n{NO_PATH}")
+    error = f"Error occurred: Response 404\n{NO_PATH}"
+    assert run_script(script) == (0, "Hello\n0\n1\n", error)
