@@ -251,6 +251,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         has_text = False
         # Some servers send a finish reason with every chunk, so it only counts if no text follows.
         finish_reason = ""
+        failure: Exception | None = None
         try:
             async for chunk in self.receive(model, messages, **options):
                 if isinstance(chunk, FinishReason):
@@ -263,20 +264,23 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     has_text = True
                     finish_reason = ""
                 yield chunk
-        except RetryNoProviderError:
-            pass  # g4f: despite its name, this is how an answer without text ends.
         except Exception as error:
-            if not has_text:
-                raise
-            # After its finish reason an answer is complete, but some servers then break the
-            # connection, or keep it open until the time limit.
-            if not finish_reason:
-                raise AnswerError(describe(error)) from error
+            failure = error
         finally:
             if not has_text:
                 self.notify("")
+
+        # g4f: this error means that the answer ended without text, despite its name.
+        if isinstance(failure, RetryNoProviderError):
+            failure = None
+        if failure and not has_text:
+            raise failure
         if not has_text:
             raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
+        # After its finish reason an answer is complete, but some servers then break the connection,
+        # or keep it open until the time limit.
+        if failure and not finish_reason:
+            raise AnswerError(describe(failure)) from failure
         # g4f: its own providers seldom send a finish reason, so "stop" is assumed. But a server
         # that sends none may have been cut off, and main() warns of "none".
         assumed = "none" if self.base_url else "stop"
@@ -530,6 +534,7 @@ def respond(options: argparse.Namespace) -> int:
     g4f.tools.run_tools.optimize_request = lambda messages, tools: (0, {})
     # Ctrl-C raises KeyboardInterrupt again, which asyncio's runner relies on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminate)
     # The runner is not closed, as that waits for asyncio's threads, and one of them may hang while
     # it looks up the name of a host.
     runner = asyncio.Runner()
@@ -564,7 +569,12 @@ async def stop_on_sigterm(coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await coroutine
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, terminate)  # in place of the loop's handler
+
+
+def terminate(signum: int, frame: object) -> None:
+    """End the program on a signal; at the prompt, readline then puts the terminal right."""
+    raise SystemExit(128 + signum)
 
 
 async def compare(options: argparse.Namespace) -> None:
@@ -593,7 +603,10 @@ def chat(message: str, print_answer: Callable[[str], int]) -> int:
     is_typed = sys.stdin.isatty()
     prompt = "> " if is_typed and sys.stdout.isatty() else ""
     if is_typed:
-        print("Ctrl-C stops an answer. To leave, type exit or press Ctrl-D.", file=sys.stderr)
+        print(
+            "Ctrl-C stops an answer; at the prompt it leaves, as do Ctrl-D and exit.",
+            file=sys.stderr,
+        )
     status = 0
     while message.strip().lower() not in ("exit", "quit"):
         try:
@@ -602,8 +615,6 @@ def chat(message: str, print_answer: Callable[[str], int]) -> int:
         except KeyboardInterrupt:
             if not is_typed:
                 raise  # In a pipe, Ctrl-C ends the program.
-        # At the prompt, SIGTERM must let readline put the terminal back as it was.
-        signal.signal(signal.SIGTERM, terminate)
         try:
             message = input(prompt)
         except (EOFError, KeyboardInterrupt) as end:
@@ -613,11 +624,6 @@ def chat(message: str, print_answer: Callable[[str], int]) -> int:
                 print(file=sys.stderr)
             break
     return 0 if is_typed else status  # Whoever typed has seen the errors.
-
-
-def terminate(signum: int, frame: object) -> None:
-    """End the program on a signal."""
-    raise SystemExit(128 + signum)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -19,7 +19,7 @@ pytest.importorskip("pty")
 from terminal import CTRL_C, CTRL_D, ENTER, UP, Terminal
 
 Serve = Callable[..., Server]
-WAYS_OUT = "Ctrl-C stops an answer. To leave, type exit or press Ctrl-D.\n"
+WAYS_OUT = "Ctrl-C stops an answer; at the prompt it leaves, as do Ctrl-D and exit.\n"
 REFUSED = reply({"error": "Down"}, "400 Bad Request")
 ERROR = "Error occurred: Error 400: Down\n"
 

@@ -519,8 +519,8 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     url = serve(answer("Hello"), NO).url
     # IPython has this attribute, too; elsewhere the command line ends the process.
     script = f"""if True:
-        import runpy, signal, sys
-        state = lambda: [sys.stdout, sys.stdout.errors, signal.getsignal(signal.SIGTERM)]
+        import runpy, sys
+        state = lambda: [sys.stdout, sys.stdout.errors]
         sys.ps1, before = "> ", state()
         sys.argv[1:] = ["-q", "--base-url", {url!r}]
         for _ in "12":
