@@ -118,7 +118,7 @@ def test_the_snippet_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_lines_for_a_script_of_ones_own_work() -> None:
-    (lines,) = re.findall(r"(?:^    .*\n)+(?=\nIt limits)", README, re.MULTILINE)
+    (lines,) = re.findall(r"(?:^    .*\n)+(?=\nIt gives up)", README, re.MULTILINE)
     ask = """
 import asyncio
 async def ask():
