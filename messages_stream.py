@@ -224,8 +224,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     yield chunk
                 return
             except AnswerError:
-                raise  # There was text, or none at all: to ask again would not help.
-            except Exception as error:  # It failed before there was any text.
+                raise
+            except Exception as error:
                 cause = describe(error)
                 status = read_status(cause)
                 is_busy = status == 429 or status >= 500
@@ -245,8 +245,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
         """Ask once, and yield the chunks of the answer, with its finish reason at the end.
 
-        A failure before there is any text raises the original exception. A failure after some text
-        raises AnswerError, and so does an answer without text.
+        Where asking again may help, because it failed before there was any text, raise the original
+        exception, else AnswerError.
         """
         has_text = False
         # Some servers send a finish reason with every chunk, so it only counts if no text follows.
@@ -310,7 +310,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                 # A timeout must not be open during a `yield`, so each chunk has its own.
                 async with asyncio.timeout(self.timeout) as limit:
                     chunk = await anext(stream)
-                    # g4f: a JsonResponse repeats what is in the chunk after it, if anything is.
+                    # g4f: whatever a server sends is a JsonResponse, and then a chunk only if it
+                    # says something. What says nothing does not start the time limit anew.
                     while isinstance(chunk, JsonResponse):
                         chunk = await anext(stream)
             except StopAsyncIteration:
@@ -385,31 +386,29 @@ async def load_free_providers(timeout: float) -> Any:
         if time.monotonic() > deadline:
             raise SilenceError(None, PROVIDER_LIST, timeout)
         await asyncio.sleep(0.01)
-    if failed:
-        cause = f"{PROVIDER_LIST} could not be read ({type(failed[0]).__name__})"
-        raise AnswerError(cause, "Check the connection.") from failed[0]
-    return loaded[0]
+    if loaded:
+        return loaded[0]
+    # The import fails with a chain of errors, and the first of them says most.
+    first: BaseException = failed[0]
+    while first.__context__ is not None and not isinstance(first, UNREADABLE):
+        first = first.__context__
+    cause = f"{PROVIDER_LIST} could not be read: {describe(first)}"
+    raise AnswerError(cause, "Check the connection, or name a --base-url.") from failed[0]
 
 
 # --- Messages on stderr ---
 
 # g4f: it fails with one of these if a server sends something else than it expects.
-UNREADABLE = (
-    AttributeError,
-    LookupError,
-    UnboundLocalError,
-    TypeError,
-    JSONDecodeError,
-    UnicodeDecodeError,
-)
+UNREADABLE = AttributeError, LookupError, NameError, TypeError, JSONDecodeError, UnicodeDecodeError
 
 
 def show_notice(name: str) -> None:
     """Show on the terminal who is being waited for, or with "" erase that line."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return
-    with contextlib.suppress(OSError):  # Some that claim to be a terminal are none, such as IDLE.
+    # Some streams have no such methods, and some that claim to be a terminal are none.
+    with contextlib.suppress(AttributeError, OSError):
         terminal = sys.stderr.fileno()
+        if not sys.stderr.isatty():
+            return
         if hasattr(os, "tcgetpgrp") and os.tcgetpgrp(terminal) != os.getpgrp():
             return  # The program is in the background (`&`), so the line belongs to the shell.
         width = (os.get_terminal_size(terminal).columns or 80) - 1
@@ -417,7 +416,7 @@ def show_notice(name: str) -> None:
         print(f"\r{' ' * width}\r{notice}", end="", file=sys.stderr, flush=True)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Return what went wrong, on one line or, if several providers failed, on one line for each."""
     if isinstance(error, RetryProviderError):
         # RetryProvider failed:\nCopilotApp: ClientConnectorError: Cannot connect to host ...\n...
@@ -522,7 +521,7 @@ def run(arguments: list[str]) -> int:
             return end.code
         print(end.code, file=sys.stderr)
         return 1
-    except Exception as error:  # from --compare, as main() prints its own
+    except Exception as error:  # mostly from --compare, as main() prints its own
         print(f"Error occurred: {error}", file=sys.stderr)
         return 1
 
@@ -532,12 +531,13 @@ def respond(options: argparse.Namespace) -> int:
     # g4f: its optimize_request() drops repeated messages, blank lines, and all but the last 40
     # messages. This one drops nothing, and returns how many tokens that saved (0) and a log.
     g4f.tools.run_tools.optimize_request = lambda messages, tools: (0, {})
-    # Ctrl-C raises KeyboardInterrupt again, which asyncio's runner relies on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, terminate)
     # The runner is not closed, as that waits for asyncio's threads, and one of them may hang while
     # it looks up the name of a host.
     runner = asyncio.Runner()
+    runner.get_loop()  # Otherwise run() makes the event loop, where Ctrl-C may interrupt that.
+    # Ctrl-C raises KeyboardInterrupt again, which asyncio's runner relies on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminate)
     if options.compare:
         runner.run(stop_on_sigterm(compare(options)))
         return 0
@@ -632,6 +632,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Stream a chat answer to the terminal with g4f.",
         epilog="Quote the message: characters such as ? * ' mean something to a shell. "
         "The key for --base-url is taken from $OPENAI_API_KEY.",
+        allow_abbrev=False,
     )
     # Python 3.14 colours the help, but Output drops the escape characters.
     parser.color = False  # type: ignore[attr-defined]
@@ -688,6 +689,7 @@ def is_url(text: str) -> bool:
 
 if __name__ == "__main__":
     exit_status = run(sys.argv[1:])
-    if hasattr(sys, "ps1"):
-        sys.exit(exit_status)  # IPython's %run goes on after that.
+    if hasattr(sys, "ps1"):  # IPython's %run goes on after that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(exit_status)
     os._exit(exit_status)  # A normal exit might wait for a thread that hangs, see respond().

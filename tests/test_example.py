@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ from messages_stream import (
     main,
     sync_stream,
 )
-from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, turns
+from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, run_program, turns
 from providers import provider
 
 Capture, Serve = pytest.CaptureFixture[str], Callable[..., Server]
@@ -184,6 +185,20 @@ def test_a_stderr_that_is_half_a_terminal_gets_no_notice(
     assert stderr.getvalue() == ""
     os.close(master)
     os.close(slave)
+
+
+def test_a_stderr_that_can_only_be_written_gets_no_notice(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Log:
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+    monkeypatch.setattr(sys, "stderr", Log())
+    assert asyncio.run(main(base_url=serve(answer("Hello")).url)) is None
+    assert sys.stderr.text == ""  # type: ignore[attr-defined]
 
 
 # --- The two streams ---
@@ -519,11 +534,11 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     url = serve(answer("Hello"), NO).url
     # IPython has this attribute, too; elsewhere the command line ends the process.
     script = f"""if True:
-        import runpy, sys
-        state = lambda: [sys.stdout, sys.stdout.errors]
+        import runpy, signal, sys
+        state = lambda: [sys.stdout, sys.stdout.errors, signal.getsignal(signal.SIGINT)]
         sys.ps1, before = "> ", state()
-        sys.argv[1:] = ["-q", "--base-url", {url!r}]
-        for _ in "12":
+        for arguments in ["-q"], ["-q"], ["--version"]:
+            sys.argv[1:] = [*arguments, "--base-url", {url!r}]
             try:
                 runpy.run_path({str(PATH)!r}, run_name="__main__")
             except SystemExit as end:
@@ -531,4 +546,18 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
             assert before == state()
     """
     error = f"Error occurred: Response 404\n{NO_PATH}"
-    assert run_script(script) == (0, "Hello\n0\n1\n", error)
+    version = run_program("--version").stdout
+    assert run_script(script) == (0, f"Hello\n0\n1\n{version}0\n", error)
+
+
+def test_ctrl_c_while_the_event_loop_is_made_ends_the_program_silently() -> None:
+    script = f"""if True:
+        import asyncio, runpy, signal
+        make = asyncio.events.new_event_loop
+        def interrupted():
+            signal.raise_signal(signal.SIGINT)
+            return make()
+        asyncio.events.new_event_loop = interrupted
+        runpy.run_path({str(PATH)!r}, run_name="__main__")
+    """
+    assert run_script(script) == (-signal.SIGINT, "", "")
