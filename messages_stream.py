@@ -178,8 +178,8 @@ class SilenceError(TimeoutError):
 class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     """A g4f provider that survives failures: `AsyncClient(provider=ResilientProvider())`.
 
-    It limits silence, asks a busy server again, skips a silent provider, and raises only
-    AnswerError. It keeps no state between requests, so one object can serve many at the same time.
+    It gives up a silent server, asks a busy one again, skips a silent free provider, and raises
+    only AnswerError. It keeps no state between requests, so one object can serve many at once.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     yield chunk
                 return
             except AnswerError:
-                raise
+                raise  # To ask again would not help.
             except Exception as error:
                 cause = describe(error)
                 status = read_status(cause)
