@@ -13,8 +13,8 @@ Final accumulated text: Hello there!
 To stream in a program of your own, copy sync_stream() or async_stream(). They wait forever for a
 silent server; if that matters, import ResilientProvider from this file, and ask it as main() does.
 
-After these examples come the provider, which is what survives failures, the messages on stderr, and
-the command line, which calls main() and keeps signals, pipes and terminals away from it.
+After these examples comes what makes them reliable: the provider, which survives failures, the
+messages on stderr, and the command line, which deals with signals, pipes and terminals.
 """
 
 import signal
@@ -216,7 +216,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         # g4f: it uses a proxy only if that is passed on.
         options.setdefault("proxy", os.environ.get("G4F_PROXY"))
         pauses = [1, 2]  # seconds
-        # g4f: it does not ask the free providers in this list.
+        # g4f: it asks no free provider whose name is in this list.
         ignored = list(options.pop("ignored", []))
         while True:
             try:
@@ -230,12 +230,12 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                 status = read_status(cause)
                 is_busy = status == 429 or status >= 500
                 silent_name = error.provider_name if isinstance(error, SilenceError) else None
-                # g4f: after a free provider that fails, it asks the next one by itself. But it
-                # waits forever for a silent one.
                 if self.is_free and silent_name and silent_name not in ignored:
+                    # g4f: it waits forever for a free provider that is silent.
                     logger.warning("%s; trying the next", cause)
                     ignored.append(silent_name)
                 elif not self.is_free and is_busy and pauses:
+                    # g4f: instead of a free provider that is busy, it asks the next one by itself.
                     pause = pauses.pop(0)
                     logger.warning("%s; trying again in %d s", cause, pause)
                     await asyncio.sleep(pause)
@@ -245,12 +245,11 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
         """Ask once, and yield the chunks of the answer, with its finish reason at the end.
 
-        Where asking again may help, because it failed before there was any text, raise the original
-        exception, else AnswerError.
+        Without text, raise the exception that it failed with, or AnswerError if it merely ended.
+        After some text, raise AnswerError if it failed before a finish reason had come.
         """
         has_text = False
-        # Some servers send a finish reason with every chunk, so it only counts if no text follows.
-        finish_reason = ""
+        finish_reason = ""  # Some servers send one with every chunk, so text takes it back.
         failure: Exception | None = None
         try:
             async for chunk in self.receive(model, messages, **options):
@@ -310,8 +309,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                 # A timeout must not be open during a `yield`, so each chunk has its own.
                 async with asyncio.timeout(self.timeout) as limit:
                     chunk = await anext(stream)
-                    # g4f: whatever a server sends is a JsonResponse, and then a chunk only if it
-                    # says something. What says nothing does not start the time limit anew.
+                    # g4f: it yields all that a server sends as a JsonResponse, too. That is dropped
+                    # within the time limit, so that a server which says nothing else is silent.
                     while isinstance(chunk, JsonResponse):
                         chunk = await anext(stream)
             except StopAsyncIteration:
@@ -388,7 +387,7 @@ async def load_free_providers(timeout: float) -> Any:
         await asyncio.sleep(0.01)
     if loaded:
         return loaded[0]
-    # The import fails with a chain of errors, and the first of them says most.
+    # In a chain of errors the first one says most, or the one that shows a wrong format.
     first: BaseException = failed[0]
     while first.__context__ is not None and not isinstance(first, UNREADABLE):
         first = first.__context__
@@ -465,6 +464,14 @@ def clean(value: object, length: int = 300) -> str:
 
 
 # --- The command line ---
+#
+# How signals end the program. run() turns what is raised into an exit status.
+#
+#                             Ctrl-C                           SIGTERM
+#   imports and arguments     the system ends the program      the system ends the program
+#   main() or compare()       asyncio's runner cancels it,     stop_on_sigterm() cancels it,
+#                             and raises KeyboardInterrupt     which raises CancelledError
+#   prompt of a chat          KeyboardInterrupt                terminate() raises SystemExit
 
 
 class Output:
@@ -512,11 +519,11 @@ def run(arguments: list[str]) -> int:
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline=None)  # type: ignore
         with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
             return respond(parse_arguments(arguments))
-    except KeyboardInterrupt:  # Ctrl-C: asyncio's runner cancels main(), and then raises this.
+    except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except asyncio.CancelledError:  # SIGTERM: stop_on_sigterm() cancels main().
+    except asyncio.CancelledError:
         return 128 + signal.SIGTERM
-    except SystemExit as end:  # from argparse, Output or terminate()
+    except SystemExit as end:  # also from argparse, and from Output if it cannot be written
         if isinstance(end.code, int):
             return end.code
         print(end.code, file=sys.stderr)
