@@ -33,6 +33,7 @@ import asyncio
 import codecs
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
@@ -61,6 +62,8 @@ COMPLETE = {"stop", "STOP", "stop_sequence", "eos", "eos_token", "end_turn", "to
 # All control characters but tab and newline. An escape sequence without its control characters is
 # harmless text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# g4f: it fails with one of these if a server sends something else than it expects.
+UNREADABLE = AttributeError, LookupError, NameError, TypeError, JSONDecodeError, UnicodeDecodeError
 PROVIDER_LIST = "g4f's list of providers"
 
 # Unless a program configures logging, Python prints warnings to stderr, without any prefix.
@@ -115,7 +118,7 @@ async def main(
     Return what sys.exit() takes: None, or 1 after an error, which is printed to stderr, not raised.
     `provider`, `base_url` and `timeout` (in seconds) are those of ResilientProvider. With `quiet`,
     print only the answer and a final newline. `history` holds the messages so far; an answered
-    message and its answer are appended to it.
+    message and its answer are appended to it. g4f shortens long ones, see respond().
     """
     text = ""
     finish_reason = None
@@ -182,6 +185,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
     only AnswerError. It keeps no state between requests, so one object can serve many at once.
     """
 
+    supports_native_tools = True  # g4f: otherwise it does not pass `tools` on.
+
     def __init__(
         self,
         provider: Any = None,
@@ -231,7 +236,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                 is_busy = status == 429 or status >= 500
                 silent_name = error.provider_name if isinstance(error, SilenceError) else None
                 if self.is_free and silent_name and silent_name not in ignored:
-                    # g4f: it waits forever for a free provider that is silent.
+                    # g4f: it would wait forever for a free provider that is silent.
                     logger.warning("%s; trying the next", cause)
                     ignored.append(silent_name)
                 elif not self.is_free and is_busy and pauses:
@@ -243,10 +248,10 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     raise AnswerError(cause, suggest(error, status, self.base_url)) from error
 
     async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
-        """Ask once, and yield the chunks of the answer, with its finish reason at the end.
+        """Follow one answer: yield its chunks, and at the end its finish reason.
 
         Without text, raise the exception that it failed with, or AnswerError if it merely ended.
-        After some text, raise AnswerError if it failed before a finish reason had come.
+        After some text, raise AnswerError, but not for a connection lost after a finish reason.
         """
         has_text = False
         finish_reason = ""  # Some servers send one with every chunk, so text takes it back.
@@ -278,7 +283,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
         # After its finish reason an answer is complete, but some servers then break the connection,
         # or keep it open until the time limit.
-        if failure and not finish_reason:
+        is_over = finish_reason and isinstance(failure, (aiohttp.ClientError, OSError))
+        if failure and not is_over:
             raise AnswerError(describe(failure)) from failure
         # g4f: its own providers seldom send a finish reason, so "stop" is assumed. But a server
         # that sends none may have been cut off, and main() warns of "none".
@@ -289,7 +295,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
         yield Reasoning("")
 
     async def receive(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
-        """Ask once, and yield what arrives; raise SilenceError if that takes too long."""
+        """Get the chunks of one answer; raise SilenceError if one takes too long."""
         if self.is_free:
             self.notify(PROVIDER_LIST)
             route = await load_free_providers(self.timeout)
@@ -397,9 +403,6 @@ async def load_free_providers(timeout: float) -> Any:
 
 # --- Messages on stderr ---
 
-# g4f: it fails with one of these if a server sends something else than it expects.
-UNREADABLE = AttributeError, LookupError, NameError, TypeError, JSONDecodeError, UnicodeDecodeError
-
 
 def show_notice(name: str) -> None:
     """Show on the terminal who is being waited for, or with "" erase that line."""
@@ -454,12 +457,11 @@ def read_status(cause: str) -> int:
 
 def clean(value: object, length: int = 300) -> str:
     """Return what a server said, on one short line without control characters or keys."""
-    text = str(value)
+    text = " ".join(CONTROL.sub("", str(value)).split())
     keys = [key.strip() for name, key in os.environ.items() if name.endswith("_API_KEY")]
     for key in keys:
         if len(key) >= 7:  # A shorter one may be a word, such as "none".
             text = text.replace(key, "***")
-    text = " ".join(CONTROL.sub("", text).split())
     return text if len(text) <= length else f"{text[:length]}..."
 
 
@@ -516,7 +518,8 @@ def run(arguments: list[str]) -> int:
         if sys.stdout is None:
             raise SystemExit("Error occurred: stdout is closed")
         # A file from Windows may begin with a byte order mark, and its lines may end in "\r\n".
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline=None)  # type: ignore
+        if isinstance(sys.stdin, io.TextIOWrapper):  # IDLE, for example, has a stdin of its own.
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline=None)
         with contextlib.redirect_stdout(Output(sys.stdout)):  # type: ignore[type-var]
             return respond(parse_arguments(arguments))
     except KeyboardInterrupt:
@@ -605,8 +608,9 @@ def chat(message: str, print_answer: Callable[[str], int]) -> int:
     with contextlib.suppress(ImportError):  # Windows has no readline.
         import readline  # Importing it gives input() line editing and a history.
 
-        # A paste of several lines becomes one message.
-        readline.parse_and_bind("set enable-bracketed-paste on")
+        # A paste of several lines becomes one message, if the terminal can tell a paste.
+        if os.environ.get("TERM", "dumb") != "dumb":
+            readline.parse_and_bind("set enable-bracketed-paste on")
     is_typed = sys.stdin.isatty()
     prompt = "> " if is_typed and sys.stdout.isatty() else ""
     if is_typed:
@@ -696,7 +700,7 @@ def is_url(text: str) -> bool:
 
 if __name__ == "__main__":
     exit_status = run(sys.argv[1:])
-    if hasattr(sys, "ps1"):  # IPython's %run goes on after that.
+    if hasattr(sys, "ps1"):  # Python is interactive, as with IPython's %run, and goes on.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(exit_status)
     os._exit(exit_status)  # A normal exit might wait for a thread that hangs, see respond().

@@ -175,6 +175,13 @@ def test_several_lines_pasted_are_one_turn(tmp_path: Path, serve: Serve) -> None
     assert terminal.text == f"{WAYS_OUT}> one\ntwo\nthree\nHello\n>"
 
 
+def test_a_terminal_that_knows_no_escape_sequences_gets_none(serve: Serve) -> None:
+    env = {"TERM": "dumb"}
+    with Terminal("--base-url", serve(answer("Hello")).url, "--chat", env=env) as terminal:
+        converse(terminal, "Hi")
+    assert b"\x1b" not in terminal.received
+
+
 def test_without_readline_there_is_a_chat_nevertheless(tmp_path: Path, serve: Serve) -> None:
     (tmp_path / "readline.py").write_text("raise ImportError\n")
     env = {"PYTHONPATH": str(tmp_path)}

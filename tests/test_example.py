@@ -332,6 +332,14 @@ def test_what_create_is_told_is_passed_on_and_a_count_of_tokens_is_not_asked_for
     assert (second["stream_options"], second["temperature"]) == ({"include_usage": True}, 0.5)
 
 
+def test_tools_are_passed_on(serve: Serve) -> None:
+    server = serve(answer("Hello"))
+    function = {"name": "f", "description": "", "parameters": {"type": "object"}}
+    tools = [{"type": "function", "function": function}]
+    sync_stream("Hi", provider=ResilientProvider(base_url=server.url), tools=tools)
+    assert server.requests[0].json["tools"] == tools
+
+
 def test_what_is_sent_is_what_g4f_hands_on(serve: Serve) -> None:
     """g4f still shortens the messages of a request: else nothing need prevent it."""
     server = serve(answer("Hello"))
@@ -548,6 +556,17 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     error = f"Error occurred: Response 404\n{NO_PATH}"
     version = run_program("--version").stdout
     assert run_script(script) == (0, f"Hello\n0\n1\n{version}0\n", error)
+
+
+def test_the_command_line_reads_any_stdin(serve: Serve) -> None:
+    server = serve(answer("Hello"))
+    script = f"""if True:
+        import io, sys, messages_stream
+        sys.stdin = io.StringIO("all of it")
+        sys.exit(messages_stream.run(["-q", "--base-url", {server.url!r}, "Sum up", "-"]))
+    """
+    assert run_script(script) == (0, "Hello\n", "")
+    assert server.requests[0].json["messages"] == turns("Sum up all of it")
 
 
 def test_ctrl_c_while_the_event_loop_is_made_ends_the_program_silently() -> None:

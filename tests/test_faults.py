@@ -205,6 +205,9 @@ FAULTS = {
     "an error before the text": Fault(
         [SSE + failing(f"No luck {KEY}")], tells="Error occurred: No luck ***\n"
     ),
+    "an error with a control character in the key": Fault(
+        [SSE + failing(f"No luck {KEY[:9]}\0{KEY[9:]}")], tells="Error occurred: No luck ***\n"
+    ),
     "an error with a name": Fault(
         [SSE + HELLO + failing("No luck", code="overloaded")],
         "Hello",
@@ -278,7 +281,9 @@ FAULTS = {
     ),
     "left open after the end": Fault([[SSE + HELLO + STOP, HANG]], "Hello", timeout=0.5),
     "reset after the end": Fault([[CHUNKED + HELLO + STOP, printed, RESET]], "Hello"),
-    "an error after the end": Fault([SSE + HELLO + STOP + failing("No luck")], "Hello"),
+    "an error after the end": Fault(
+        [SSE + HELLO + STOP + failing("No luck")], "Hello", "Error occurred: No luck\n"
+    ),
     **{
         f"the finish reason {reason}": Fault([SSE + HELLO + finish(reason)], "Hello", cut(reason))
         for reason in (
