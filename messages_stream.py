@@ -131,9 +131,10 @@ async def main(
             stream = client.chat.completions.create(model=model, messages=messages, stream=True)
             async for chunk in stream:
                 choice = chunk.choices[0]
-                if choice.delta.content:
-                    print(choice.delta.content, end="", flush=True)
-                    text += str(choice.delta.content)  # g4f: a link or an image is no str.
+                delta = choice.delta.content
+                if delta:
+                    print(delta, end="", flush=True)
+                    text += str(delta)  # g4f: a link or an image is an object, not a str.
                 finish_reason = choice.finish_reason or finish_reason
         finally:
             if not quiet:
@@ -296,20 +297,21 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
 
     async def receive(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
         """Get the chunks of one answer; raise SilenceError if one takes too long."""
+        provider_name = None
         if self.is_free:
             self.notify(PROVIDER_LIST)
             route = await load_free_providers(self.timeout)
             self.notify(model)
+        elif self.base_url is not None:
+            route = make_provider(self.base_url, model)
+            provider_name = route.__name__
+            self.notify(provider_name)
         else:
-            provider = self.provider
-            if self.base_url is not None:
-                provider = make_provider(self.base_url, model)
             # g4f: a list, even of one provider, adds the provider's key from the environment, and
             # begins with a ProviderInfo. The errors of one provider come out as they are.
-            route = IterListProvider([provider])
+            route = IterListProvider([self.provider])
         stream = route.create_async_generator(model, messages, **options)
         join_halves = make_emoji_joiner()
-        provider_name = None
         while True:
             try:
                 # A timeout must not be open during a `yield`, so each chunk has its own.
@@ -487,6 +489,8 @@ class Output:
         self.is_terminal = stdout.isatty()
 
     def write(self, text: str) -> None:
+        if not text:
+            return  # print() writes its `end`, too.
         if self.is_terminal:
             text = CONTROL.sub("", text)
         try:
