@@ -118,7 +118,8 @@ async def main(
     Return what sys.exit() takes: None, or 1 after an error, which is printed to stderr, not raised.
     `provider`, `base_url` and `timeout` (in seconds) are those of ResilientProvider. With `quiet`,
     print only the answer and a final newline. `history` holds the messages so far; an answered
-    message and its answer are appended to it. g4f shortens long ones, see respond().
+    message and its answer are appended to it. g4f shortens a long one, unless a program prevents
+    that as respond() does.
     """
     text = ""
     finish_reason = None
@@ -230,7 +231,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     yield chunk
                 return
             except AnswerError:
-                raise  # To ask again would not help.
+                raise  # ask() raises it once there was text, so that no text comes twice.
             except Exception as error:
                 cause = describe(error)
                 status = read_status(cause)
@@ -284,8 +285,8 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
             raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
         # After its finish reason an answer is complete, but some servers then break the connection,
         # or keep it open until the time limit.
-        is_over = finish_reason and isinstance(failure, (aiohttp.ClientError, OSError))
-        if failure and not is_over:
+        is_lost = isinstance(failure, (SilenceError, aiohttp.ClientError, ConnectionError))
+        if failure and not (is_lost and finish_reason):
             raise AnswerError(describe(failure)) from failure
         # g4f: its own providers seldom send a finish reason, so "stop" is assumed. But a server
         # that sends none may have been cut off, and main() warns of "none".
@@ -395,7 +396,8 @@ async def load_free_providers(timeout: float) -> Any:
         await asyncio.sleep(0.01)
     if loaded:
         return loaded[0]
-    # In a chain of errors the first one says most, or the one that shows a wrong format.
+    # An error is often raised because of an earlier one, which says more: "Name or service not
+    # known". But behind one of UNREADABLE there is nothing for a user.
     first: BaseException = failed[0]
     while first.__context__ is not None and not isinstance(first, UNREADABLE):
         first = first.__context__

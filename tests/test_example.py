@@ -544,6 +544,7 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     script = f"""if True:
         import runpy, signal, sys
         state = lambda: [sys.stdout, sys.stdout.errors, signal.getsignal(signal.SIGINT)]
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as every session has it
         sys.ps1, before = "> ", state()
         for arguments in ["-q"], ["-q"], ["--version"]:
             sys.argv[1:] = [*arguments, "--base-url", {url!r}]
