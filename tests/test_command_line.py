@@ -92,13 +92,16 @@ def test_a_cut_answer_is_told_after_it(serve: Serve) -> None:
     assert run_program("-q", "--base-url", server.url) == Ended(0, "Hel\n", told)
 
 
-def test_compare_prints_both_streams_under_headings(serve: Serve) -> None:
+@pytest.mark.parametrize(("words", "asked"), [([], QUESTION), (["Why", "so?"], "Why so?")])
+def test_compare_prints_both_streams_under_headings(
+    words: list[str], asked: str, serve: Serve
+) -> None:
     server = serve(answer("One", "."), answer("Two", "."))
-    ended = run_program("--compare", "--base-url", server.url, "-m", "m")
+    ended = run_program("--compare", "--base-url", server.url, "-m", "m", *words)
     out = "Synchronous Stream:\nOne.\n\nAsynchronous Stream:\nTwo.\n"
     assert ended == Ended(0, out, "")
     for request in server.requests:
-        assert (request.json["messages"], request.json["model"]) == (turns(QUESTION), "m")
+        assert (request.json["messages"], request.json["model"]) == (turns(asked), "m")
 
 
 @pytest.mark.parametrize(
