@@ -231,7 +231,7 @@ class ResilientProvider(BaseRetryProvider):  # type: ignore[misc]
                     yield chunk
                 return
             except AnswerError:
-                raise  # ask() raises it once there was text, so that no text comes twice.
+                raise  # To ask again would not help, or after some text would repeat it.
             except Exception as error:
                 cause = describe(error)
                 status = read_status(cause)

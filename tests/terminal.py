@@ -104,23 +104,19 @@ class Terminal:
         self.type(line + ENTER)
         self.wait_for(lambda: self.screen.cursor.y > row)
 
-    def wait_for_end(self) -> int:
-        """Wait until nothing has the terminal open; return the exit status."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.ended:
-            assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
-            self._read()
-        return self.process.wait(PATIENCE)
+    def wait_for_end(self, pressing: str = "") -> int:
+        """Wait until nothing has the terminal open, pressing a key until then; return the exit status.
 
-    def press_until_end(self, key: str) -> int:
-        """Press a key until the program ends: Python loses a Ctrl-C just before it awaits a line."""
+        Once may not be enough: Python loses a Ctrl-C that comes just before it awaits a line.
+        """
         deadline = time.monotonic() + PATIENCE
+        press_at = 0.0
         while not self.ended:
             assert time.monotonic() < deadline, f"it goes on:\n{self.text}"
-            self.type(key)
-            again = time.monotonic() + 2
-            while not self.ended and time.monotonic() < again:
-                self._read()
+            if pressing and time.monotonic() > press_at:
+                self.type(pressing)
+                press_at = time.monotonic() + 2
+            self._read()
         return self.process.wait(PATIENCE)
 
     def _read(self) -> None:

@@ -80,7 +80,7 @@ def test_the_conversation_ends_with_success_on_a_fresh_line(
     server = serve(REFUSED)  # A turn that failed is no failure of the conversation.
     with Terminal("--base-url", server.url, "--chat") as terminal:
         converse(terminal, "Hi")
-        assert terminal.press_until_end(keys) == 0
+        assert terminal.wait_for_end(pressing=keys) == 0
     # The terminal itself shows the key as ^C.
     assert terminal.text.replace("^C", "").rstrip() == f"{WAYS_OUT}> Hi\n{ERROR}{last}"
     assert terminal.screen.cursor.y >= len(terminal.text.splitlines())
