@@ -23,7 +23,7 @@ from g4f.providers.response import (
 
 from loopback import DONE, HANG, RESET, SSE, Server, Step, answer, data, delta, finish, reply
 from messages_stream import main
-from program import NO_PATH, NO_SERVER, SLOW, Stdout, final
+from program import NO_PATH, NO_PROVIDER, NO_SERVER, SLOW, Stdout, final
 from providers import provider
 
 Capture = pytest.CaptureFixture[str]
@@ -417,8 +417,8 @@ FAILED = errors.RetryProviderError(
         (
             FAILED,
             "all providers failed\n"
-            f"  A: OSError: No\n  B: OSError: {'x' * 138}...\n  C: OSError: Oops\n"
-            "Check the connection, --model and --provider.",
+            + f"  A: OSError: No\n  B: OSError: {'x' * 138}...\n  C: OSError: Oops\n"
+            + NO_PROVIDER.rstrip(),
         ),
         (
             requests.ConnectionError("No route to host"),
