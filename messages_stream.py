@@ -499,6 +499,9 @@ class Output:
                 raise SystemExit(1) from None
             raise SystemExit(f"Error occurred: stdout cannot be written ({error})") from None
 
+    def flush(self) -> None:
+        """Do nothing, as write() has flushed."""
+
     def __getattr__(self, name: str) -> Any:
         """Leave everything else to stdout: input() needs its fileno(), for example."""
         return getattr(self.stdout, name)
