@@ -488,8 +488,9 @@ class Output:
     def write(self, text: str) -> None:
         if self.is_terminal:
             text = CONTROL.sub("", text)
-        # A character that the encoding lacks becomes a "?".
-        text = text.encode(self.codec, "replace").decode(self.codec)
+        if not text.isascii():
+            # A character that the encoding lacks becomes a "?".
+            text = text.encode(self.codec, "replace").decode(self.codec)
         try:
             self.stdout.write(text)
             self.stdout.flush()
