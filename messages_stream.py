@@ -30,6 +30,7 @@ if __name__ == "__main__":
 
 import argparse
 import asyncio
+import atexit
 import codecs
 import contextlib
 import errno
@@ -713,6 +714,9 @@ def is_url(text: str) -> bool:
 
 
 if __name__ == "__main__":
+    exit_status = run(sys.argv[1:], asyncio.Runner())
+    # g4f: it has the browser closed at exit that some of its providers open.
+    atexit._run_exitfuncs()
     # A normal exit, or closing the runner, would wait for a thread that looks up the name of a host,
     # and that may hang.
-    os._exit(run(sys.argv[1:], asyncio.Runner()))
+    os._exit(exit_status)

@@ -565,6 +565,18 @@ def test_the_command_line_reads_any_stdin(serve: Serve) -> None:
     assert server.requests[0].json["messages"] == turns("Sum up all of it")
 
 
+def test_what_g4f_registers_for_the_exit_is_done() -> None:
+    script = f"""if True:
+        import atexit, runpy, sys
+        atexit.register(print, "The browser is closed.", flush=True)
+        sys.argv[1:] = ["--version"]
+        runpy.run_path({str(PATH)!r}, run_name="__main__")
+    """
+    ended = run_script(script)
+    assert (ended.status, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[1:] == ["The browser is closed."]
+
+
 def test_ctrl_c_while_the_event_loop_is_made_ends_the_program_silently() -> None:
     script = f"""if True:
         import asyncio, runpy, signal
