@@ -114,14 +114,14 @@ async def main(
 
     Return what sys.exit() takes: None, or 1 after an error, which is printed to stderr, not raised.
     `provider`, `base_url` and `timeout` (in seconds) are those of ResilientProvider. With `quiet`,
-    print only the answer and a final newline. `history` holds the messages so far; an answered
-    message and its answer are appended to it.
+    print only the answer and a final newline. `history` holds the messages so far, which g4f shortens
+    if they are many; an answered message and its answer are appended to it.
     """
     text = ""
     finish_reason = "none"
     messages = [*(history or []), {"role": "user", "content": message}]
     try:
-        # The inner `finally` prints the text before any error, and also on Ctrl-C and SIGTERM.
+        # The inner `finally` prints the text before any error, and also when Ctrl-C cancels this.
         try:
             resilient = ResilientProvider(provider, base_url, timeout, notify=show_notice)
             client = AsyncClient(provider=resilient)
@@ -216,18 +216,20 @@ class ResilientProvider(BaseRetryProvider):
         # g4f: it uses a proxy only if that is passed on.
         options.setdefault("proxy", os.environ.get("G4F_PROXY"))
         # g4f: it asks no free provider whose name is in this list. The caller may pass one, too.
-        ignored = list(options.pop("ignored", None) or [])
+        ignored = list(options.pop("ignored", []))
         pauses = [1, 2]  # seconds
         while True:
             has_text = False
             provider_name = ""
             try:
-                async for chunk in self.ask(model, messages, ignored, **options):
+                async for chunk in self.ask(model, messages, ignored=ignored, **options):
                     has_text = has_text or is_text(chunk)
                     if isinstance(chunk, ProviderInfo):
                         provider_name = chunk.name
                     yield chunk
                 return
+            except AnswerError:
+                raise  # There is nothing to add to that.
             except Exception as error:
                 cause = describe(error)
                 if has_text:  # To ask again would repeat it.
@@ -249,16 +251,14 @@ class ResilientProvider(BaseRetryProvider):
                 hint = suggest(error, status, self.base_url)
                 raise AnswerError(f"{cause}\n{hint}" if hint else cause) from error
 
-    async def ask(
-        self, model: str, messages: Any, ignored: list[str], **options: Any
-    ) -> AsyncIterator[Any]:
+    async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
         """Yield the chunks of one answer, with a finish reason at its end, or raise what went wrong."""
         has_text = False
         # g4f: its clients stop at the first chunk after a finish reason. But some servers send one
         # with every piece of text. So the last one is kept here until the end, or until more text.
         finish_reason = ""
         try:
-            async for chunk in self.receive(model, messages, ignored, **options):
+            async for chunk in self.receive(model, messages, **options):
                 if isinstance(chunk, FinishReason):
                     finish_reason = clean(chunk.reason or finish_reason)
                     continue
@@ -280,7 +280,7 @@ class ResilientProvider(BaseRetryProvider):
                 self.notify("")
 
         if not has_text:
-            raise ValueError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
+            raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
         # g4f: its own providers seldom send a finish reason. A server that sends none may be cut off.
         assumed = "stop" if self.base_url is None else "none"
         yield FinishReason(finish_reason or assumed)
@@ -288,15 +288,14 @@ class ResilientProvider(BaseRetryProvider):
         # and fail if the home directory is not writable.
         yield Reasoning("")
 
-    async def receive(
-        self, model: str, messages: Any, ignored: list[str], **options: Any
-    ) -> AsyncIterator[Any]:
+    async def receive(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
         """Yield the chunks of one answer; raise SilenceError if one takes too long."""
         waiting_for = model  # until g4f tells the name of a provider, which it does not always do
         route: Any
         if self.base_url is not None:
             route = make_provider(self.base_url, model)
             waiting_for = route.__name__
+            self.notify(waiting_for)
         elif self.provider is not None:
             # g4f: in a list, even in a list of one, a provider gets its key from the environment, and
             # tells its name by a ProviderInfo. The errors of one provider come out as they are.
@@ -304,8 +303,7 @@ class ResilientProvider(BaseRetryProvider):
         else:
             self.notify(PROVIDER_LIST)
             route = await load_free_providers(self.timeout)
-            options["ignored"] = ignored
-        self.notify(waiting_for)
+            self.notify(waiting_for)
         stream = route.create_async_generator(model, messages, **options)
         # g4f: before each chunk, it yields a JsonResponse with what the server sent, word for word.
         # That is no sign of life, as it may be one without any content.
@@ -395,16 +393,22 @@ async def load_free_providers(timeout: float) -> Any:
         if time.monotonic() > deadline:
             raise SilenceError(f"{PROVIDER_LIST} sent nothing for {timeout:g} seconds")
         await asyncio.sleep(0.01)
-    if isinstance(loaded[0], Exception):
-        cause = f"{PROVIDER_LIST} could not be read ({type(loaded[0]).__name__})"
-        raise ConnectionError(cause) from loaded[0]
-    return loaded[0]
+    if not isinstance(loaded[0], Exception):
+        return loaded[0]
+    # An error is often raised because of an earlier one, which says more: "Name or service not
+    # known". But behind one of UNREADABLE there is nothing for a user.
+    first: BaseException = loaded[0]
+    while first.__context__ is not None and not isinstance(first, UNREADABLE):
+        first = first.__context__
+    cause = f"{PROVIDER_LIST} could not be read: {describe(first)}"
+    raise AnswerError(f"{cause}\n{CHECK_CONNECTION}") from loaded[0]
 
 
 # --- Messages on stderr ---
 
 # g4f: if a server sends something else than it expects, it fails with one of these.
 UNREADABLE = AttributeError, LookupError, NameError, TypeError, JSONDecodeError, UnicodeDecodeError
+CHECK_CONNECTION = "Check the connection, or try another --provider or --base-url."
 
 
 def show_notice(name: str) -> None:
@@ -421,7 +425,7 @@ def show_notice(name: str) -> None:
         print(f"\r{' ' * width}\r{notice}", end="", file=sys.stderr, flush=True)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Return what went wrong, on one line or, if several providers failed, on one line for each."""
     if isinstance(error, RetryProviderError):
         # Its text is like "RetryProvider failed:\nCopilotApp: ClientConnectorError: Cannot ...\n...".
@@ -439,14 +443,11 @@ def suggest(error: Exception, status: int, base_url: str | None) -> str:
     """Return a hint on what to try after an error, or "" if nothing is likely to help."""
     if isinstance(error, SilenceError):
         return "A slow server may need a longer --timeout."
-    if isinstance(error, RetryProviderError):
-        return "Try another --model, or name a --provider or --base-url."
-    if isinstance(error, (aiohttp.ClientError, ConnectionError)):
-        if base_url is None:
-            return "Check the connection, or name a --provider or --base-url."
-        return "Check the connection and --base-url: is a server running there?"
+    is_connection = isinstance(error, (aiohttp.ClientError, ConnectionError, RetryProviderError))
     if base_url is None:
-        return ""
+        return CHECK_CONNECTION if is_connection else ""
+    if is_connection:
+        return "Check the connection and --base-url: is a server running there?"
     if isinstance(error, UNREADABLE) or status == 404:
         return "Check --base-url (most end in /v1) and --model."
     if status == 401:
@@ -456,10 +457,10 @@ def suggest(error: Exception, status: int, base_url: str | None) -> str:
 
 def read_status(error: Exception) -> int:
     """Return the HTTP status of an error, or 0."""
-    # g4f: its errors have no status but in their text, such as "Response 503: Service Unavailable"
-    # or "Error: Error 429: Too many requests".
-    match = re.search(r"\b(?:Response|Error) ([45]\d\d)\b", str(error))
-    return int(match[1]) if match else 0
+    # g4f: its errors have no status but in their text, such as "Response 503: Service Unavailable",
+    # "Error: Error 429: Too many requests" or "Error 200: Error 500: Internal error".
+    match = re.match(r"(Error: |Error 200: )?(Response|Error) (\d{3})\b", str(error))
+    return int(match[3]) if match else 0
 
 
 def clean(value: object, length: int = 300) -> str:
@@ -484,17 +485,16 @@ class Output:
     def __init__(self, stdout: TextIO) -> None:
         self.stdout = stdout
         self.is_terminal = stdout.isatty()
-        self.codec = stdout.encoding or "utf-8"
 
     def write(self, text: str) -> None:
         if self.is_terminal:
             text = CONTROL.sub("", text)
-        if not text.isascii():
-            # A character that the encoding lacks becomes a "?".
-            text = text.encode(self.codec, "replace").decode(self.codec)
         try:
             self.stdout.write(text)
             self.stdout.flush()
+        except UnicodeEncodeError:  # The encoding of stdout lacks a character, so write a "?".
+            encoding = self.stdout.encoding
+            self.write(text.encode(encoding, "replace").decode(encoding))
         except OSError as error:
             # The reader of a pipe may just have had enough. Windows reports EINVAL then.
             if error.errno in (errno.EPIPE, errno.EINVAL):
@@ -532,7 +532,7 @@ def run(arguments: list[str], runner: asyncio.Runner) -> int:
             return end.code
         print(end.code, file=sys.stderr)
         return 1
-    except Exception as error:  # from --compare, as main() prints its own
+    except Exception as error:  # mostly from --compare, as main() prints its own
         print(f"Error occurred: {error}", file=sys.stderr)
         return 1
 
@@ -585,7 +585,7 @@ async def stop_on_sigterm(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Return the result of a coroutine; on SIGTERM, cancel it."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
-    with contextlib.suppress(NotImplementedError):  # Windows has no SIGTERM to handle.
+    with contextlib.suppress(NotImplementedError):  # On Windows, a loop handles no signals.
         loop.add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
     try:
         return await coroutine
@@ -617,28 +617,31 @@ async def compare(options: argparse.Namespace) -> None:
 
 def chat(message: str, print_answer: Callable[[str], int]) -> int:
     """Answer the first message, if any, and then each line of stdin; return the exit status."""
-    is_typed = sys.stdin.isatty()
-    if is_typed:
-        advice = "Ctrl-C stops an answer; at the prompt it leaves, as do Ctrl-D and exit."
-        print(advice, file=sys.stderr)
-    status = 0
-    for each in itertools.chain([message] if message else [], read_messages(is_typed)):
-        try:
-            status = print_answer(each) or status
-        except KeyboardInterrupt:
-            if not is_typed:
-                raise
-    return 0 if is_typed else status  # Whoever typed has seen the errors.
-
-
-def read_messages(is_typed: bool) -> Iterator[str]:
-    """Yield the lines of stdin that are not blank, until its end, "exit" or "quit"."""
     with contextlib.suppress(ImportError):  # Windows has no readline.
         import readline  # Importing it gives input() line editing and a history.
 
         # A paste of several lines becomes one message, if the terminal can tell a paste.
         if os.environ.get("TERM", "dumb") != "dumb":
             readline.parse_and_bind("set enable-bracketed-paste on")
+    is_typed = sys.stdin.isatty()
+    if is_typed:
+        advice = "Ctrl-C stops an answer; at the prompt it leaves, as do Ctrl-D and exit."
+        print(advice, file=sys.stderr)
+    status = 0
+    for each in itertools.chain([message], read_lines(is_typed)):
+        if each.strip().lower() in ("exit", "quit"):
+            break
+        try:
+            if each.strip():
+                status = print_answer(each) or status
+        except KeyboardInterrupt:
+            if not is_typed:
+                raise
+    return 0 if is_typed else status  # Whoever typed has seen the errors.
+
+
+def read_lines(is_typed: bool) -> Iterator[str]:
+    """Yield the lines of stdin until its end or, if they are typed, until Ctrl-C."""
     prompt = "> " if is_typed and sys.stdout.isatty() else ""
     while True:
         try:
@@ -649,10 +652,7 @@ def read_messages(is_typed: bool) -> Iterator[str]:
             elif isinstance(end, KeyboardInterrupt):
                 raise
             return
-        if line.strip().lower() in ("exit", "quit"):
-            return
-        if line.strip():
-            yield line
+        yield line
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

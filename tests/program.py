@@ -18,7 +18,7 @@ PATIENCE = 60  # seconds until a test gives up on what it waits for
 
 SLOW = "A slow server may need a longer --timeout.\n"
 NO_SERVER = "Check the connection and --base-url: is a server running there?\n"
-NO_PROVIDER = "Try another --model, or name a --provider or --base-url.\n"
+NO_PROVIDER = "Check the connection, or try another --provider or --base-url.\n"
 NO_PATH = "Check --base-url (most end in /v1) and --model.\n"
 
 

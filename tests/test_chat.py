@@ -4,7 +4,9 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE
@@ -16,6 +18,9 @@ from loopback import HANG, SSE, Server, answer, data, delta, finish, kept_alive,
 from program import PATIENCE, run_program, start, turns
 
 pytest.importorskip("pty")
+import fcntl
+import termios
+
 from terminal import CTRL_C, CTRL_D, ENTER, UP, Terminal
 
 Serve = Callable[..., Server]
@@ -130,6 +135,12 @@ def test_sigterm_ends_the_conversation_and_leaves_the_terminal_as_it_was(
         assert terminal.wait_for_end() == 143
         assert terminal.settings == before
     assert terminal.text == f"{WAYS_OUT}{seen}".rstrip()
+
+
+def test_exit_may_be_the_first_message(serve: Serve) -> None:
+    server = serve(answer("Hello"))
+    assert run_program("--base-url", server.url, "--chat", "Exit") == (0, "", "")
+    assert not server.requests
 
 
 def test_a_failed_turn_leaves_no_trace_in_the_next(serve: Serve) -> None:
@@ -281,9 +292,15 @@ def test_each_answer_of_a_pipe_comes_before_the_next_line_is_needed(serve: Serve
 def test_a_signal_ends_a_conversation_that_awaits_a_line_of_a_pipe(
     signum: int, serve: Serve
 ) -> None:
-    with start("--base-url", serve(answer("Hello")).url, "--chat", "Hi") as process:
-        assert process.stdout and process.stderr
-        assert process.stdout.readline() == b"Hello\n"
+    with start("--base-url", serve(answer("Hello")).url, "--chat", bufsize=0) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"Hi\n")
+        assert process.stdout.read(5) == b"Hello"
+        assert process.stdout.read(1) == b"\n"
+        # Once it has read a blank line, it awaits the next one.
+        process.stdin.write(b"\n")
+        while struct.unpack("i", fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))) != (0,):
+            time.sleep(0.01)
         signal_until_end(process, signum)
         ended = process.returncode, process.stdout.read(), process.stderr.read()
     assert ended == (128 + signum, b"", b"")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import struct
 import sys
@@ -180,9 +182,8 @@ def test_text_after_an_empty_piece_is_kept_when_g4f_asks_a_provider_directly(
 # --- The registry of providers ---
 
 
-def unread(error: str) -> str:
-    hint = "Check the connection, or name a --provider or --base-url."
-    return f"g4f's list of providers could not be read ({error})\n{hint}\n"
+def unread(cause: str) -> str:
+    return f"g4f's list of providers could not be read: {cause}\n{NO_PROVIDER}"
 
 
 UNHEARD = f"g4f's list of providers sent nothing for {SILENCE} seconds\n{SLOW}"
@@ -191,12 +192,22 @@ UNHEARD = f"g4f's list of providers sent nothing for {SILENCE} seconds\n{SLOW}"
 @pytest.mark.parametrize(
     ("registry", "told"),
     [
-        pytest.param(OFFLINE, unread("ConnectionError"), id="offline"),
-        pytest.param(CLOSED, unread("ConnectionError"), id="a closed port"),
-        pytest.param([reply({"providers": {}})[:-5]], unread("ChunkedEncodingError"), id="cut off"),
+        pytest.param(
+            OFFLINE,
+            unread(f"[Errno {socket.EAI_NONAME}] Name or service not known"),
+            id="offline",
+        ),
+        pytest.param(
+            CLOSED, unread(f"[Errno {errno.ECONNREFUSED}] Connection refused"), id="a closed port"
+        ),
+        pytest.param(
+            [reply({"providers": {}})[:-5]],
+            unread("IncompleteRead(12 bytes read, 5 more expected)"),
+            id="cut off",
+        ),
         pytest.param(
             [reply(b"<html><body>Log in", kind="text/html")],
-            unread("JSONDecodeError"),
+            unread("g4f could not read the answer (JSONDecodeError)"),
             id="a login page",
         ),
         pytest.param(SWALLOWED, UNHEARD, id="swallowed"),

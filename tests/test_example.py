@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import io
 import logging
 import os
@@ -36,6 +37,7 @@ from messages_stream import (
     ResilientProvider,
     async_stream,
     main,
+    parse_arguments,
     sync_stream,
 )
 from program import NO_PATH, PATH, PATIENCE, SLOW, Ended, Stdout, final, run_program, turns
@@ -318,6 +320,26 @@ def test_notify_is_called_with_who_is_waited_for_and_with_nothing_after(serve: S
     with pytest.raises(AnswerError):
         sync_stream("Hi", provider=provider)
     assert notices == [f"127.0.0.1:{server.port}", ""] * 2
+
+
+def test_notify_is_not_called_with_the_model_where_a_provider_is_named() -> None:
+    notices = list[str]()
+    sync_stream("Hi", provider=ResilientProvider(provider("Hello"), notify=notices.append))
+    assert notices == ["Provider", ""]
+
+
+def test_a_resilient_provider_may_stand_in_another(serve: Serve, capsys: Capture) -> None:
+    inner = ResilientProvider(base_url=serve(NO).url)
+    assert asyncio.run(main(provider=inner)) == 1
+    assert capsys.readouterr() == (final(""), f"Error occurred: Response 404\n{NO_PATH}")
+
+
+def test_the_time_limit_is_the_same_everywhere() -> None:
+    limits = [
+        inspect.signature(function).parameters["timeout"].default
+        for function in (main, ResilientProvider)
+    ]
+    assert [*limits, parse_arguments([]).timeout] == [60, 60, 60]
 
 
 def test_what_create_is_told_is_passed_on_and_a_count_of_tokens_is_not_asked_for(

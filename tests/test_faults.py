@@ -314,6 +314,13 @@ FAULTS = {
     "usage alone": Fault([SSE + USAGE + DONE], tells=no_text("none")),
     "white space alone": Fault([answer(" \n")], tells=no_text("stop")),
     "thoughts alone": Fault([SSE + THOUGHT + finish("length")], tells=no_text("length")),
+    "a finish reason alone, and broken off": Fault(
+        [[SIZED + STOP]], tells=f"...Response payload is not completed...{NO_SERVER}"
+    ),
+    "a status in what is said": Fault(
+        [SSE + failing("The plugin said: Error 500")],
+        tells="Error occurred: The plugin said: Error 500\n",
+    ),
     "tool calls alone": Fault(
         [SSE + delta(None, tool_calls=CALLS) + finish("tool_calls")], tells=no_text("tool_calls")
     ),
@@ -389,6 +396,27 @@ def test_a_provider_may_send_an_image_alone_and_no_finish_reason(capsys: Capture
     image = ImageResponse("http://h/", "A")
     assert asyncio.run(main(provider=provider(image), quiet=True)) is None
     assert capsys.readouterr() == ("[![A](http://h/)](http://h/)\n", "")
+
+
+def test_a_provider_that_says_nothing_has_sent_no_text(capsys: Capture) -> None:
+    assert asyncio.run(main(provider=provider())) == 1
+    assert capsys.readouterr() == (final(""), no_text("none"))
+
+
+def test_a_connection_lost_after_the_end_is_no_error(capsys: Capture) -> None:
+    lost = provider("Hello", FinishReason("stop"), ConnectionResetError("Gone"))
+    assert asyncio.run(main(provider=lost)) is None
+    assert capsys.readouterr() == (final("Hello"), "")
+
+
+def test_a_named_provider_that_is_busy_is_asked_again(
+    capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy = provider(errors.RateLimitError("Response 429: Busy"))
+    assert asyncio.run(main(provider=busy)) == 1
+    assert capsys.readouterr() == (final(""), "Error occurred: Response 429: Busy\n")
+    pauses = [f"Response 429: Busy; trying again in {pause} s" for pause in (1, 2)]
+    assert caplog.messages == pauses
 
 
 def test_a_named_provider_tells_a_cut_answer_too(capsys: Capture) -> None:
