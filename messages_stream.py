@@ -305,15 +305,16 @@ class ResilientProvider(BaseRetryProvider):
             route = await load_free_providers(self.timeout)
             self.notify(waiting_for)
         stream = route.create_async_generator(model, messages, **options)
-        # g4f: before each chunk, it yields a JsonResponse with what the server sent, word for word.
-        # That is no sign of life, as it may be one without any content.
-        chunks = (chunk async for chunk in stream if not isinstance(chunk, JsonResponse))
         join_halves = make_emoji_joiner()
         while True:
             try:
                 # A timeout must not be open during a `yield` (PEP 789), so each chunk has its own.
                 async with asyncio.timeout(self.timeout) as limit:
-                    chunk = await anext(chunks)
+                    chunk = await anext(stream)
+                    # g4f: it yields all that a server sends as a JsonResponse, too. That is dropped
+                    # within the time limit, so that a server which says nothing else is silent.
+                    while isinstance(chunk, JsonResponse):
+                        chunk = await anext(stream)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -487,6 +488,8 @@ class Output:
         self.is_terminal = stdout.isatty()
 
     def write(self, text: str) -> None:
+        if not text:
+            return  # print() writes its `end`, too.
         if self.is_terminal:
             text = CONTROL.sub("", text)
         try:
