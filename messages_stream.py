@@ -238,6 +238,7 @@ class ResilientProvider(BaseRetryProvider):
                 is_busy = status == 429 or status >= 500
                 if self.is_free:
                     # g4f: it passes over a free provider that fails, but waits for a silent one.
+                    # Should it ask one again that is ignored, this gives up.
                     can_skip = provider_name != "" and provider_name not in ignored
                     if isinstance(error, SilenceError) and can_skip:
                         logger.warning("%s; trying the next", cause)
