@@ -719,6 +719,9 @@ def is_url(text: str) -> bool:
 
 if __name__ == "__main__":
     exit_status = run(sys.argv[1:], asyncio.Runner())
+    if hasattr(sys, "ps1"):  # Python is interactive, as with IPython's %run, and goes on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.exit(exit_status)
     # g4f: it has the browser closed at exit that some of its providers open.
     atexit._run_exitfuncs()
     # A normal exit, or closing the runner, would wait for a thread that looks up the name of a host,

@@ -561,13 +561,18 @@ def test_after_the_command_line_has_run_inside_a_program_that_is_what_it_was(
     serve: Serve,
 ) -> None:
     url = serve(answer("Hello"), NO).url
+    # IPython has this attribute, too; elsewhere the command line ends the process.
     script = f"""if True:
-        import asyncio, sys, messages_stream
-        state = lambda: [sys.stdout, sys.stdout.errors]
-        before = state()
+        import runpy, signal, sys
+        state = lambda: [sys.stdout, sys.stdout.errors, signal.getsignal(signal.SIGINT)]
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as every session has it
+        sys.ps1, before = "> ", state()
         for arguments in ["-q"], ["-q"], ["--version"]:
-            arguments += ["--base-url", {url!r}]
-            print(messages_stream.run(arguments, asyncio.Runner()))
+            sys.argv[1:] = [*arguments, "--base-url", {url!r}]
+            try:
+                runpy.run_path({str(PATH)!r}, run_name="__main__")
+            except SystemExit as end:
+                print(end.code)
             assert before == state()
     """
     error = f"Error occurred: Response 404\n{NO_PATH}"
