@@ -59,8 +59,8 @@ from g4f.tools import run_tools
 
 # Comments that start with "g4f:" tell what g4f does, and so why something is done here.
 
-# The finish reasons of a complete answer. main() warns of all others, and of "none", which stands
-# for a missing one.
+# The finish reasons of a complete answer. main() warns of any other. "none" is no server's word: it
+# stands for a missing one.
 COMPLETE = {"stop", "STOP", "stop_sequence", "eos", "eos_token", "end_turn", "tool_calls"}
 # Control characters but tab and newline. Without them, an escape sequence is harmless text.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -114,8 +114,8 @@ async def main(
 
     Return what sys.exit() takes: None, or 1 after an error, which is printed to stderr, not raised.
     `provider`, `base_url` and `timeout` (in seconds) are those of ResilientProvider. With `quiet`,
-    print only the answer and a final newline. `history` holds the messages so far, which g4f shortens
-    if they are many; an answered message and its answer are appended to it.
+    print only the answer and a final newline. `history` holds the messages so far, which g4f
+    shortens if they are many; an answered message and its answer are appended to it.
     """
     text = ""
     finish_reason = "none"
@@ -167,6 +167,9 @@ class AnswerError(Exception):
 class SilenceError(TimeoutError):
     """Nothing was received within the time limit."""
 
+    def __init__(self, name: str, seconds: float) -> None:
+        super().__init__(f"{name} sent nothing for {seconds:g} seconds")
+
 
 # g4f: both its clients call create_async_generator(), the synchronous one in a loop of its own, and
 # need the attributes of this base class, such as `supports_stream`.
@@ -208,8 +211,8 @@ class ResilientProvider(BaseRetryProvider):
         without it, provided that g4f has told its name. If any other provider or server was busy,
         ask it again after a pause, twice at most.
         """
-        # g4f: it keeps a connection for the next request, which fails if the server has closed it by
-        # then. This closes each one after its answer, on this event loop; there is no public way.
+        # g4f: it keeps a connection for the next request, which fails if the server has closed it
+        # by then. This closes each one after its answer, on this event loop. No public way exists.
         get_shared_connector()._force_close = True
         # g4f: without this option, it asks for a count of tokens, which some servers refuse.
         options.setdefault("stream_options", None)
@@ -237,8 +240,8 @@ class ResilientProvider(BaseRetryProvider):
                 status = read_status(error)
                 is_busy = status == 429 or status >= 500
                 if self.is_free:
-                    # g4f: it passes over a free provider that fails, but waits for a silent one.
-                    # Should it ask one again that is ignored, this gives up.
+                    # g4f: it passes over a free provider that fails, but waits for a silent one. If
+                    # one is silent although it is ignored, to skip it again might never end.
                     can_skip = provider_name != "" and provider_name not in ignored
                     if isinstance(error, SilenceError) and can_skip:
                         logger.warning("%s; trying the next", cause)
@@ -253,7 +256,7 @@ class ResilientProvider(BaseRetryProvider):
                 raise AnswerError(f"{cause}\n{hint}" if hint else cause) from error
 
     async def ask(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
-        """Yield the chunks of one answer, with a finish reason at its end, or raise what went wrong."""
+        """Yield the chunks of one answer, and then its finish reason, or raise what went wrong."""
         has_text = False
         # g4f: its clients stop at the first chunk after a finish reason. But some servers send one
         # with every piece of text. So the last one is kept here until the end, or until more text.
@@ -282,11 +285,12 @@ class ResilientProvider(BaseRetryProvider):
 
         if not has_text:
             raise AnswerError(f"the model sent no text (finish reason: {finish_reason or 'none'})")
-        # g4f: its own providers seldom send a finish reason. A server that sends none may be cut off.
+        # g4f: its own providers seldom send a finish reason. A server that sends none may have been
+        # cut off.
         assumed = "stop" if self.base_url is None else "none"
         yield FinishReason(finish_reason or assumed)
-        # g4f: here its clients stop, at an empty chunk. Otherwise they would go on to log token counts,
-        # and fail if the home directory is not writable.
+        # g4f: this chunk makes its clients stop. It is empty, as nothing is left to say. If they
+        # went on, they would log token counts, and fail if the home directory is not writable.
         yield Reasoning("")
 
     async def receive(self, model: str, messages: Any, **options: Any) -> AsyncIterator[Any]:
@@ -298,8 +302,8 @@ class ResilientProvider(BaseRetryProvider):
             waiting_for = route.__name__
             self.notify(waiting_for)
         elif self.provider is not None:
-            # g4f: in a list, even in a list of one, a provider gets its key from the environment, and
-            # tells its name by a ProviderInfo. The errors of one provider come out as they are.
+            # g4f: in a list, even in a list of one, a provider gets its key from the environment,
+            # and tells its name by a ProviderInfo. The errors of one provider come out as they are.
             route = IterListProvider([self.provider])
         else:
             self.notify(PROVIDER_LIST)
@@ -320,9 +324,7 @@ class ResilientProvider(BaseRetryProvider):
                 return
             except TimeoutError:
                 if limit.expired():
-                    raise SilenceError(
-                        f"{waiting_for} sent nothing for {self.timeout:g} seconds"
-                    ) from None
+                    raise SilenceError(waiting_for, self.timeout) from None
                 raise  # the provider's own timeout
             if isinstance(chunk, ProviderInfo) and chunk.name != waiting_for:
                 waiting_for = chunk.name
@@ -393,7 +395,7 @@ async def load_free_providers(timeout: float) -> Any:
     deadline = time.monotonic() + timeout
     while not loaded:
         if time.monotonic() > deadline:
-            raise SilenceError(f"{PROVIDER_LIST} sent nothing for {timeout:g} seconds")
+            raise SilenceError(PROVIDER_LIST, timeout)
         await asyncio.sleep(0.01)
     if not isinstance(loaded[0], Exception):
         return loaded[0]
@@ -430,7 +432,7 @@ def show_notice(name: str) -> None:
 def describe(error: BaseException) -> str:
     """Return what went wrong, on one line or, if several providers failed, on one line for each."""
     if isinstance(error, RetryProviderError):
-        # Its text is like "RetryProvider failed:\nCopilotApp: ClientConnectorError: Cannot ...\n...".
+        # Its text is like "RetryProvider failed:\nCopilotApp: ClientConnectorError: No\n...".
         failures = re.findall(r"^\w+: \w+: .*", str(error), re.MULTILINE)
         return "\n  ".join(["all providers failed", *(clean(each, 150) for each in failures)])
     if isinstance(error, UNREADABLE):
@@ -550,8 +552,8 @@ def run(arguments: list[str], runner: asyncio.Runner) -> int:
 #   at the prompt of a typed chat    ends the chat, 0          terminate() ends it, 143
 #   waiting for a line from a pipe   ends the chat, 130        terminate() ends it, 143
 #
-# An answer that is cancelled prints its text. On Ctrl-C, asyncio's runner cancels it, and then raises
-# KeyboardInterrupt. On SIGTERM, stop_on_sigterm() cancels it, and CancelledError comes out.
+# An answer that is cancelled prints its text. On Ctrl-C, asyncio's runner cancels it, and then
+# raises KeyboardInterrupt. On SIGTERM, stop_on_sigterm() cancels it, and CancelledError comes out.
 
 
 def respond(options: argparse.Namespace, runner: asyncio.Runner) -> int:
@@ -724,6 +726,6 @@ if __name__ == "__main__":
         sys.exit(exit_status)
     # g4f: it has the browser closed at exit that some of its providers open.
     atexit._run_exitfuncs()
-    # A normal exit, or closing the runner, would wait for a thread that looks up the name of a host,
-    # and that may hang.
+    # A normal exit, or closing the runner, would wait for a thread that looks up the name of a
+    # host, and that may hang.
     os._exit(exit_status)
